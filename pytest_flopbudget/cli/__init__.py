@@ -1,0 +1,1 @@
+"""The `flopbudget` command, a module for each subcommand."""

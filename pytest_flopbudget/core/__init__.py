@@ -1,0 +1,1 @@
+"""Pure data and decisions: neither pytest, nor torch, nor a network."""

@@ -1,0 +1,101 @@
+"""One run's report: what was measured, what was allowed, and what came of it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pytest_flopbudget.core.budgets import Budget
+from pytest_flopbudget.core.measurement import Measurement
+from pytest_flopbudget.core.verdicts import Verdict
+
+SCHEMA_VERSION: Final = 1
+
+
+class TestOutcome(enum.Enum):
+    """How a budgeted test ended."""
+
+    __test__ = False  # pytest would otherwise take the name for a test class
+
+    PASSED = "passed"
+    FAILED = "failed"
+    """The test's own code failed."""
+    OVER_BUDGET = "over budget"
+    ERROR = "error"
+    """Set-up or tear-down failed."""
+    SKIPPED = "skipped"
+    XFAILED = "xfailed"
+    DESELECTED = "deselected"
+    NOT_RUN = "not run"
+    """Collected, but the run ended before its turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestReport:
+    """One budgeted test."""
+
+    __test__ = False  # as above
+
+    id: str
+    """pytest's node id, relative to the root of the run."""
+    file: str
+    """Path relative to the root of the run, with forward slashes."""
+    line: int
+    """Line of the test's definition, counted from 1; of its marker where that is known."""
+    outcome: TestOutcome
+    measurements: tuple[Measurement, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+    def measurement(self, name: str) -> Measurement | None:
+        """The complete measurement of this name, if there is one."""
+        return next((m for m in self.measurements if m.name == name and not m.is_partial), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Git:
+    """The state of the source that was measured."""
+
+    commit: str
+    branch: str | None
+    is_dirty: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The budgets as they stood in the settings file when the run began."""
+
+    mode: str = "enforce"
+    strict: bool = True
+    file: str | None = None
+    """The settings file, relative to the root of the run."""
+    budgets: Mapping[str, Any] = field(default_factory=dict)
+    """The named budgets as they were written: name to metric to value."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    match: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One run, complete or not."""
+
+    schema_version: int = SCHEMA_VERSION
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    """Facts that must match before latencies are compared."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    git: Git | None = None
+    settings: Settings = field(default_factory=Settings)
+    selection: tuple[str, ...] = ()
+    """The options that made the run leave tests out, such as ``-k resnet``; empty for a whole run.
+    """
+    is_interrupted: bool = False
+    tests: tuple[TestReport, ...] = ()
+    """In collection order."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know, such as a latency taken with two threads."""
+
+    def test(self, test_id: str) -> TestReport | None:
+        """The test of this id, if it is in the report."""
+        return next((test for test in self.tests if test.id == test_id), None)

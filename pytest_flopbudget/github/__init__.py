@@ -1,0 +1,1 @@
+"""Events, the REST API and the pull-request comment."""

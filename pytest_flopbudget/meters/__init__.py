@@ -1,0 +1,1 @@
+"""What touches torch: the counter and its formulas, memory, latency, the machine."""

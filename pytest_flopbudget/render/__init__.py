@@ -1,0 +1,1 @@
+"""One report in, one text out: a module for each format."""

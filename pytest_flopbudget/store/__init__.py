@@ -1,0 +1,1 @@
+"""Report files, read and written whole or not at all."""

@@ -118,6 +118,13 @@ class Samples:
     maximum: float
     is_steady: bool
     """False when the warm-up ended at its limit with the series still drifting."""
+    calls_per_round: int = 1
+    """Above one for a short callable: each sample is then the mean of so many calls."""
+    p95_low: float | None = None
+    """Ends of the confidence intervals of p95 and p99; absent with too few rounds for one."""
+    p95_high: float | None = None
+    p99_low: float | None = None
+    p99_high: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

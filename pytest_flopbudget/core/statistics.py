@@ -91,20 +91,19 @@ def percentile_interval(
 def dependence(samples: Sequence[float]) -> float:
     """How many samples of this series are worth one independent sample; at least 1.
 
-    Computed as (1 + r) / (1 - r), from the correlation r of neighbours in being above
-    or below the median: the inflation of a count's variance in a first-order
+    Computed as (1 + r) / (1 - r), from the correlation r of neighbours in being above,
+    at or below the median: the inflation of a count's variance in a first-order
     Markov chain. An approximation: it sees what lasts for a few rounds, such as a
     neighbour's burst, and not what lasts for the whole series.
     """
     middle = median(samples)
-    sides = [1 if value > middle else -1 for value in samples if value != middle]
-    if len(sides) < _FEWEST_FOR_ORDER:
+    sides = [(value > middle) - (value < middle) for value in samples]
+    mean = sum(sides) / len(sides)
+    variance = sum((side - mean) ** 2 for side in sides)
+    if len(sides) < _FEWEST_FOR_ORDER or not variance:
         return 1.0
-    correlation = sum(a * b for a, b in pairwise(sides)) / (len(sides) - 1)
-    most = float(len(sides))
-    if correlation <= 0:
-        return 1.0
-    return most if correlation >= 1 else min(most, (1 + correlation) / (1 - correlation))
+    alike = sum((a - mean) * (b - mean) for a, b in pairwise(sides)) / variance
+    return min(float(len(sides)), (1 + alike) / (1 - alike)) if alike > 0 else 1.0
 
 
 def relative_half_width(interval: Interval, centre: float) -> float:

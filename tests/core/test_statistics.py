@@ -190,11 +190,12 @@ def test_dependence_is_what_keeps_the_promise_for_correlated_rounds() -> None:
 
 def test_alternating_samples_are_worth_no_less_than_independent_ones() -> None:
     assert dependence([1.0, 2.0] * 20) == 1.0
+    assert dependence([1.0, 2.0] * 20 + [1.0]) == 1.0
 
 
 def test_a_step_half_way_is_worth_few_independent_samples() -> None:
-    # 39 neighbours, one of them unlike: r = 37/39, (1 + r) / (1 - r) = 76/2.
-    assert dependence([1.0] * 20 + [2.0] * 20) == pytest.approx(38.0)
+    # Of 39 pairs of neighbours one is unlike: r = (38 - 1)/40, (1 + r)/(1 - r) = 77/3.
+    assert dependence([1.0] * 20 + [2.0] * 20) == pytest.approx(77 / 3)
 
 
 def test_equal_samples_have_no_width_and_no_dependence() -> None:

@@ -1,0 +1,63 @@
+"""Counting a block of code: the context managers that the fixtures hand out."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from torch import nn
+
+from pytest_flopbudget.core.errors import MeasureError
+from pytest_flopbudget.core.measurement import Measurement
+from pytest_flopbudget.meters.dispatch import DispatchPass
+
+
+class FlopCounter:
+    """Counts what runs inside its `with` block; read the counts from it afterwards.
+
+        with FlopCounter() as counter:
+            model(x)
+        counter.flops, counter.macs, counter.by_module["layer4"].flops
+
+    All counts are plain integers in base units; memory is in bytes. Operators with no
+    formula are in `counter.uncounted`. It can be entered again, and then starts anew.
+    """
+
+    def __init__(self, root: nn.Module | None = None) -> None:
+        """`root`: the module whose path is ``""``; without it, the first one called."""
+        self._root = root
+        self._pass: DispatchPass | None = None
+        self._measurement: Measurement | None = None
+
+    def __enter__(self) -> FlopCounter:
+        if self._pass is not None:
+            raise MeasureError("this FlopCounter is counting already; make a second one")
+        self._measurement = None
+        self._pass = DispatchPass(self._root)
+        self._pass.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        counting, self._pass = self._pass, None
+        if counting is not None:
+            counting.__exit__(kind, error, traceback)
+            self._measurement = counting.measurement(is_partial=error is not None)
+
+    @property
+    def measurement(self) -> Measurement:
+        """Everything that was counted in the last `with` block."""
+        if self._measurement is None:
+            state = "is still counting" if self._pass is not None else "has counted nothing yet"
+            raise MeasureError(f"this FlopCounter {state}; read it after its `with` block")
+        return self._measurement
+
+    def __getattr__(self, name: str) -> Any:
+        """A count of the last `with` block, such as `flops` or `by_module`."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.measurement, name)

@@ -1,0 +1,107 @@
+"""Formulas: from an operator's arguments and result to the arithmetic that it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, TypeVar
+
+import torch
+
+from pytest_flopbudget.core.errors import MeasureError
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The arithmetic of one operator call, in scalar operations.
+
+    The counter books it as floating-point or as integer work by the operator's
+    dtypes: `2 * macs + arithmetic` becomes FLOPs or integer operations.
+    """
+
+    macs: int = 0
+    """Multiply-accumulates of a contraction: each is one multiply and one add."""
+    arithmetic: int = 0
+    """Every other add, multiply, divide, comparison or transcendental, one each."""
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.macs + other.macs, self.arithmetic + other.arithmetic)
+
+
+Formula: TypeAlias = Callable[..., Work | int | None]
+"""Takes the operator's own arguments and its result as keyword `out`.
+
+Returns the work, or an integer of plain arithmetic, or None for a case that it
+cannot count: that call is then reported as uncounted.
+"""
+
+_F = TypeVar("_F", bound=Formula)
+
+_FORMULAS: Final[dict[str, Formula]] = {}
+_FREE: Final[set[str]] = set()
+
+
+def formula(*names: str) -> Callable[[_F], _F]:
+    """Register the decorated function for these aten operators, without overloads.
+
+    An in-place form (`add_`) shares the formula of its functional form (`add`).
+    """
+
+    def register(function: _F) -> _F:
+        for name in names:
+            _FORMULAS[f"aten::{name}"] = function
+        return function
+
+    return register
+
+
+def declare_free(*names: str) -> None:
+    """Say that these aten operators move or make data and do no arithmetic."""
+    _FREE.update(f"aten::{name}" for name in names)
+
+
+def register_formula(op: Any, function: Formula) -> None:
+    """Teach the counter what an operator costs.
+
+    op: an operator such as `torch.ops.mylib.rotate`, one overload of it, or its name,
+    such as `"mylib::rotate"`.
+    function: called with the operator's own arguments and, as keyword `out`, its
+    result; returns its FLOPs as an integer, or a `Work` where multiply-accumulates
+    are to be told apart. It sees tensors with shapes, dtypes and strides; with fake
+    tensors they hold no data.
+
+    Raises MeasureError when `op` is no operator and no name of one.
+    """
+    _FORMULAS[_operator_name(op)] = function
+
+
+def formula_for(name: str) -> Formula | None:
+    """The formula of the operator `namespace::name`, if there is one."""
+    return _FORMULAS.get(name) or _FORMULAS.get(_functional(name))
+
+
+def is_free(name: str) -> bool:
+    """Whether the operator `namespace::name` is declared to do no arithmetic."""
+    return name in _FREE or _functional(name) in _FREE
+
+
+def _functional(name: str) -> str:
+    """The name of the functional form of an in-place operator."""
+    return name[:-1] if name.endswith("_") and not name.endswith("__") else name
+
+
+def _operator_name(op: Any) -> str:
+    if isinstance(op, torch._ops.OpOverload):
+        return str(op._schema.name)
+    if isinstance(op, torch._ops.OpOverloadPacket):
+        return str(op._qualified_op_name)
+    if isinstance(op, str) and "::" in op:
+        return op.partition(".")[0]
+    # What `torch.library.custom_op` returns knows its name too.
+    name = getattr(op, "_qualname", None)
+    if isinstance(name, str):
+        return name
+    raise MeasureError(
+        f"register_formula: {op!r} is no operator; pass torch.ops.NAMESPACE.NAME "
+        "or its name, such as 'mylib::rotate'"
+    )

@@ -1,0 +1,131 @@
+"""Measuring one call: the counted run, and the timed runs after it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pytest_flopbudget.core.errors import MeasureError
+from pytest_flopbudget.core.measurement import Measurement, Samples
+from pytest_flopbudget.meters.dispatch import DispatchPass
+from pytest_flopbudget.meters.latency import LatencyTimer, samples_to_values
+
+
+def measure(
+    callable: Callable[..., Any],  # noqa: A002 - the name that the design gives it
+    /,
+    *args: Any,
+    train: bool = False,
+    **kwargs: Any,
+) -> Measurement:
+    """Everything exact about one call of a callable, such as a module.
+
+    callable: called once with `args` and `kwargs`, under the counter.
+    train: also runs backward from the sum of every floating-point tensor that is
+    returned and needs a gradient.
+
+    Returns a `Measurement`: counts as plain integers (`flops` in FLOP, `macs` in MAC,
+    memory in bytes), `output`, `uncounted`, `by_module` and `by_operator`.
+
+    Raises MeasureError when the call's work would not be done within it (coroutines
+    and generators), or when `train` finds nothing to run backward from. An exception
+    of the callable propagates.
+    """
+    return _counted(callable, args, kwargs, train=train)
+
+
+def count_call(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+) -> Measurement:
+    """The same for a named region; what an exception leaves is a partial measurement.
+
+    The exception carries it as its attribute `flopbudget_partial`, and propagates.
+    """
+    return _counted(fn, args, kwargs, name=name)
+
+
+def time_call(
+    measurement: Measurement,
+    timer: LatencyTimer,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Measurement:
+    """The measurement with the sampled metrics of further calls added to it."""
+    samples: Samples = timer.measure(fn, *args, **kwargs)
+    values = {**measurement.values, **samples_to_values(samples)}
+    return replace(measurement, values=values, samples=samples)
+
+
+def _counted(
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    name: str = "",
+    train: bool = False,
+) -> Measurement:
+    counting = DispatchPass(_root_of(fn))
+    try:
+        with counting:
+            output = fn(*args, **kwargs)
+            if train:
+                _run_backward(output)
+    except BaseException as error:
+        error.flopbudget_partial = counting.measurement(name, is_partial=True)  # type: ignore[attr-defined]  # exceptions take any attribute
+        raise
+    _refuse_unfinished(fn, output)
+    return counting.measurement(name, output=output)
+
+
+def _root_of(fn: Callable[..., Any]) -> nn.Module | None:
+    """The module that is called: the callable itself, or the one whose method it is."""
+    for candidate in (fn, getattr(fn, "__self__", None)):
+        if isinstance(candidate, nn.Module):
+            return candidate
+    return None
+
+
+def _refuse_unfinished(fn: Callable[..., Any], output: Any) -> None:
+    """Refuse a result whose work is still to come: its counts would be a silent zero."""
+    kind = None
+    if inspect.isawaitable(output):
+        kind = "a coroutine"
+    elif inspect.isgenerator(output) or inspect.isasyncgen(output):
+        kind = "a generator"
+    if kind is None:
+        return
+    if inspect.iscoroutine(output):
+        output.close()
+    name = getattr(fn, "__qualname__", type(fn).__name__)
+    raise MeasureError(
+        f"{name} returned {kind}, whose work is not done yet; measure the code that "
+        "runs it in a block: with flopbudget.region(): ..."
+    )
+
+
+def _run_backward(output: Any) -> None:
+    losses = [tensor.sum() for tensor in _floating_tensors(output) if tensor.requires_grad]
+    if not losses:
+        raise MeasureError(
+            "train: the call returned no tensor that needs a gradient; are all its "
+            "parameters frozen, or was it run under no_grad?"
+        )
+    torch.autograd.backward(losses)
+
+
+def _floating_tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        if value.is_floating_point() or value.is_complex():
+            yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _floating_tensors(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _floating_tensors(item)

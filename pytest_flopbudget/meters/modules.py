@@ -1,0 +1,202 @@
+"""Which module an operator belongs to: by the call stack forward, by autograd backward."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+
+from pytest_flopbudget.meters.weights import owned_tensors
+
+_current_node: Final[Any] = torch._C._current_autograd_node
+_next_sequence_nr: Final[Any] = torch._C._autograd._get_sequence_nr
+_ACCUMULATE: Final = (1 << 64) - 1
+"""The sequence number of every AccumulateGrad node."""
+
+
+@dataclass(slots=True)
+class ModuleCalls:
+    """One path that was called."""
+
+    type: str
+    calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """One module call in progress."""
+
+    path: str
+    module: weakref.ref[nn.Module]
+    backward_nr: int | None
+    """The autograd node inside which the call began, as when a checkpoint is recomputed."""
+
+
+class ModulePaths:
+    """Follows module calls from `start` to `stop`, and names the path of the current operator.
+
+    The first module that is called is the root, and its path is ``""``; the modules
+    below it have their dotted names. Another root, such as a loss, has its class name.
+    Operators of a backward pass belong to the module that ran the forward; the
+    accumulation of a gradient belongs to the module that owns the parameter.
+
+    Only the thread that starts it is followed.
+    """
+
+    def __init__(
+        self,
+        root: nn.Module | None = None,
+        *,
+        on_root: Callable[[str, nn.Module], None],
+        on_root_done: Callable[[str, nn.Module], None],
+    ) -> None:
+        """`on_root` hears of a root when it is found, `on_root_done` when it first ran."""
+        self.called: dict[str, ModuleCalls] = {}
+        self._on_root = on_root
+        self._on_root_done = on_root_done
+        self._done: set[str] = set()
+        self._roots: list[tuple[str, weakref.ref[nn.Module]]] = []
+        self._stack: list[_Frame] = []
+        # Autograd numbers its nodes as the forward makes them; these two lists say
+        # from which number on which path was making them.
+        self._switch_nrs: list[int] = [-1]
+        self._switch_paths: list[str] = [""]
+        self._names: dict[int, tuple[weakref.ref[nn.Module], dict[int, str]]] = {}
+        self._owners: dict[int, tuple[weakref.ref[Any], str]] = {}
+        self._thread = threading.get_ident()
+        self._handles: list[Any] = []
+        if root is not None:
+            self._add_root(root)
+
+    def start(self) -> None:
+        """Begin to follow the calls of this thread."""
+        self._thread = threading.get_ident()
+        self._handles = [
+            register_module_forward_pre_hook(self._before),
+            register_module_forward_hook(self._after, always_call=True),
+        ]
+
+    def stop(self) -> None:
+        """Follow no more calls; what was learnt stays."""
+        for handle in self._handles:
+            handle.remove()
+        self._stack.clear()
+
+    @property
+    def roots(self) -> list[tuple[str, nn.Module]]:
+        """The root modules that are still alive, by path, in the order of their first call."""
+        return [(path, module) for path, ref in self._roots if (module := ref()) is not None]
+
+    def current(self) -> str:
+        """The path that the operator now dispatched belongs to."""
+        node = _current_node()
+        if node is None:
+            return self._stack[-1].path if self._stack else ""
+        number = node._sequence_nr()
+        if self._stack and self._stack[-1].backward_nr == number:
+            return self._stack[-1].path
+        if number == _ACCUMULATE:
+            return self._owner(node)
+        return self._switch_paths[bisect_right(self._switch_nrs, number) - 1]
+
+    def _owner(self, node: Any) -> str:
+        variable = node.variable
+        ref, path = self._owners.get(id(variable), (None, ""))
+        return path if ref is not None and ref() is variable else ""
+
+    def _before(self, module: nn.Module, _args: Any) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        node = _current_node()
+        path = self._path_of(module)
+        number = None if node is None else node._sequence_nr()
+        self._stack.append(_Frame(path, weakref.ref(module), number))
+        self._switch(path)
+        entry = self.called.get(path)
+        if entry is None:
+            entry = self.called[path] = ModuleCalls(type(module).__name__)
+        entry.calls += 1
+
+    def _after(self, module: nn.Module, _args: Any, _output: Any) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        if not any(frame.module() is module for frame in self._stack):
+            return  # its call began before the region did
+        while self._stack.pop().module() is not module:
+            pass  # calls that a raising hook of the user's own left open
+        self._switch(self._stack[-1].path if self._stack else "")
+        for path, root in self._roots:
+            if root() is module and path not in self._done:
+                self._done.add(path)
+                # Again, since lazy parameters have come to be only now.
+                self._learn_owners(path, module)
+                self._on_root_done(path, module)
+
+    def _switch(self, path: str) -> None:
+        number = _next_sequence_nr()
+        if self._switch_nrs[-1] == number:
+            self._switch_paths[-1] = path
+        else:
+            self._switch_nrs.append(number)
+            self._switch_paths.append(path)
+
+    def _path_of(self, module: nn.Module) -> str:
+        for frame in reversed(self._stack):
+            above = frame.module()
+            if above is not None and (path := self._below(frame.path, above, module)) is not None:
+                return path
+        for root_path, root in self.roots:
+            if (path := self._below(root_path, root, module)) is not None:
+                return path
+        return self._add_root(module)
+
+    def _below(self, path: str, above: nn.Module, module: nn.Module) -> str | None:
+        """The path of `module` when it is `above` or lies below it."""
+        if module is above:
+            return path
+        ref, names = self._names.get(id(above), (None, {}))
+        if ref is None or ref() is not above:
+            names = {id(m): name for name, m in above.named_modules(remove_duplicate=False)}
+            self._names[id(above)] = (weakref.ref(above), names)
+        name = names.get(id(module))
+        if name is None or not _is_at(above, name, module):
+            # It may have been added, or have taken another's place, since.
+            name = next((n for n, child in above._modules.items() if child is module), None)
+        if name is None:
+            return None
+        return f"{path}.{name}" if path else name
+
+    def _add_root(self, module: nn.Module) -> str:
+        taken = {path for path, _ in self._roots}
+        path = "" if not taken else type(module).__name__
+        number = 2
+        while path in taken:
+            path = f"{type(module).__name__}#{number}"
+            number += 1
+        self._roots.append((path, weakref.ref(module)))
+        self._learn_owners(path, module)
+        return path
+
+    def _learn_owners(self, root_path: str, root: nn.Module) -> None:
+        """Note which module owns each parameter of the root, for its gradient."""
+        for (path, _), tensor in owned_tensors(root_path, root):
+            self._owners.setdefault(id(tensor), (weakref.ref(tensor), path))
+        self._on_root(root_path, root)
+
+
+def _is_at(above: nn.Module, name: str, module: nn.Module) -> bool:
+    """Whether the module still is where its name says."""
+    at: nn.Module | None = above
+    for part in name.split("."):
+        at = None if at is None else at._modules.get(part)
+    return at is module

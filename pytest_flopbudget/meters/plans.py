@@ -1,0 +1,142 @@
+"""What the counter does with each operator: decided at first sight, kept for the next call."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch._ops import OpOverload
+
+from pytest_flopbudget.meters import formulas
+from pytest_flopbudget.meters.formulas.free import ALLOCATIONS, QUESTIONS
+from pytest_flopbudget.meters.formulas.registry import Formula, formula_for, is_free
+
+assert formulas.FAMILIES  # noqa: S101 - importing the families is what fills the registry
+
+
+class Road(enum.Enum):
+    """How the counter handles an operator."""
+
+    COUNT = "count"
+    """A formula gives its arithmetic."""
+    FREE = "free"
+    """It moves data and does no arithmetic."""
+    VIEW = "view"
+    """It moves nothing: views, allocations, questions."""
+    DECOMPOSE = "decompose"
+    """It is composed of other operators: those are counted in its place."""
+    LOOK_INSIDE = "look inside"
+    """Its CPU kernel calls other operators: those are counted in its place."""
+    UNKNOWN = "unknown"
+    """No formula: reported as uncounted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is known of one operator overload."""
+
+    road: Road
+    name: str
+    """Without overload, such as `aten.convolution`: the name that reports group by."""
+    overload: str
+    """With overload, such as `aten.add.Tensor`."""
+    formula: Formula | None = None
+    written: tuple[int, ...] = ()
+    """Positions of the positional arguments that it writes."""
+    written_keywords: tuple[str, ...] = ()
+    """Names of the keyword arguments that it writes, such as `out`."""
+    is_read_modify: bool = True
+    """Whether a written positional argument is read too; not so for `copy_` and `fill_`."""
+    reads_rows: int | None = None
+    """Position of a table of which only the picked rows are read, such as an embedding's."""
+
+
+_LOOKED_INSIDE: Final = frozenset(
+    {
+        "aten::_native_multi_head_attention",
+        "aten::_transformer_encoder_layer_fwd",
+    }
+)
+"""Fused operators of inference mode that call ordinary operators on the CPU.
+
+Only what is known to call them through the dispatcher stands here: a kernel that calls
+another one directly would be a silent zero.
+"""
+
+_OVERWRITES: Final = frozenset(
+    {
+        "aten::copy_",
+        "aten::_foreach_copy_",
+        "aten::_foreach_zero_",
+        "aten::bernoulli_",
+        "aten::exponential_",
+        "aten::fill_",
+        "aten::geometric_",
+        "aten::normal_",
+        "aten::random_",
+        "aten::uniform_",
+        "aten::zero_",
+    }
+)
+"""In-place operators that write their first argument without reading it."""
+
+_PICKS: Final = {
+    "aten::embedding": 0,
+    "aten::gather": 0,
+    "aten::index": 0,
+    "aten::_unsafe_index": 0,
+    "aten::index_select": 0,
+}
+"""Operators that read as much of a table as they return, and the table's position."""
+
+_NO_LAUNCH: Final = frozenset(f"aten::{name}" for name in (*ALLOCATIONS, *QUESTIONS))
+_VIEWS_BY_HAND: Final = frozenset({"aten::_unsafe_view", "aten::lift_fresh", "aten::lift"})
+"""Views whose schema does not say so."""
+
+
+def plan_for(func: Any) -> Plan:
+    """The plan of an operator overload, or of a higher-order operator."""
+    if not isinstance(func, OpOverload):
+        name = f"higher_order.{func.name() if callable(getattr(func, 'name', None)) else func}"
+        return Plan(Road.UNKNOWN, name, name)
+    schema = func._schema
+    name, formula = schema.name, formula_for(schema.name)
+    written = [
+        (position, argument)
+        for position, argument in enumerate(schema.arguments)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    return Plan(
+        road=_road(func, name, formula, bool(written)),
+        name=name.replace("::", "."),
+        overload=str(func),
+        formula=formula,
+        written=tuple(at for at, argument in written if not argument.kwarg_only),
+        written_keywords=tuple(argument.name for _, argument in written if argument.kwarg_only),
+        is_read_modify=name not in _OVERWRITES,
+        reads_rows=_PICKS.get(name),
+    )
+
+
+def _road(  # noqa: PLR0911 - one return for each road
+    func: OpOverload, name: str, formula: Formula | None, is_writing: bool
+) -> Road:
+    if formula is not None:
+        return Road.COUNT
+    if name in _VIEWS_BY_HAND or _functional_in(name, _NO_LAUNCH) or func.namespace == "prim":
+        return Road.VIEW
+    if not is_writing and any(result.alias_info is not None for result in func._schema.returns):
+        return Road.VIEW
+    if is_free(name):
+        return Road.FREE
+    if name in _LOOKED_INSIDE:
+        return Road.LOOK_INSIDE
+    if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+        return Road.DECOMPOSE
+    return Road.UNKNOWN
+
+
+def _functional_in(name: str, names: frozenset[str]) -> bool:
+    return name in names or name.removesuffix("_") in names

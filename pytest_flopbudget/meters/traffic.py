@@ -1,0 +1,62 @@
+"""The bytes that an operator must read once and write once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+from pytest_flopbudget.meters.plans import Plan
+
+
+def tensors_in(values: Iterable[Any]) -> list[Tensor]:
+    """Every tensor among the values, and in lists and tuples among them."""
+    tensors: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            tensors.append(value)
+        elif isinstance(value, list | tuple):
+            tensors += tensors_in(value)
+    return tensors
+
+
+def bytes_moved(plan: Plan, args: Any, kwargs: Any, outputs: list[Tensor]) -> int:
+    """Bytes that the operator must read and write, each stretch of memory once.
+
+    A tensor that is given twice is read once; a dimension of stride 0 is read once; of
+    a table that is picked from, as many bytes are read as are returned.
+    """
+    read: list[Tensor] = []
+    written = list(outputs)
+    for position, arg in enumerate(args):
+        tensors = tensors_in((arg,))
+        if position in plan.written:
+            written += tensors
+        if position == plan.reads_rows:
+            read += outputs
+        elif position not in plan.written or plan.is_read_modify:
+            read += tensors
+    for name, value in kwargs.items():
+        (written if name in plan.written_keywords else read).extend(tensors_in((value,)))
+    return _nbytes_once(read) + _nbytes_once(written)
+
+
+def _nbytes_once(tensors: list[Tensor]) -> int:
+    """Bytes of the tensors, those of one stretch of memory counted once."""
+    if len(tensors) == 1:
+        return _nbytes(tensors[0])
+    distinct: dict[tuple[Any, ...], Tensor] = {}
+    for tensor in tensors:
+        storage = tensor.untyped_storage()
+        extent = (storage._cdata, tensor.storage_offset(), tensor.shape, tensor.stride())
+        distinct[extent] = tensor
+    return sum([_nbytes(tensor) for tensor in distinct.values()])
+
+
+def _nbytes(tensor: Tensor) -> int:
+    if tensor.is_contiguous():
+        return tensor.nbytes
+    sizes = [size for size, step in zip(tensor.shape, tensor.stride(), strict=True) if step]
+    return math.prod(sizes) * tensor.element_size() if tensor.numel() else 0

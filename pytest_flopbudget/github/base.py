@@ -1,0 +1,92 @@
+"""The commit that a pull request is held against."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from pytest_flopbudget.github.event import PullRequest
+from pytest_flopbudget.github.rest import GitHubError
+
+Git: TypeAlias = Callable[..., "str | None"]
+"""Runs git with the arguments given: its output without the line end, None when it fails."""
+
+_FETCH_HELP = "check out with 'fetch-depth: 2', or with credentials, so that it can be fetched"
+
+
+def git_in(directory: Path) -> Git:
+    """Git as run in this directory. What it complains of goes to our standard error."""
+
+    def git(*arguments: str) -> str | None:
+        done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
+            ["git", *arguments],  # noqa: S607 - the runner's own git
+            cwd=directory,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    return git
+
+
+def base_commit(git: Git, pull: PullRequest | None, ref: str) -> str | None:
+    """The sha to measure as the base; None when there is nothing to be held against.
+
+    ref: what the user wants as the base, else `""`. Then it is the first parent of the
+    merge commit that GitHub makes for a pull request (its `base.sha` is often stale), or
+    where the head itself is checked out, its merge-base. Commits that a shallow checkout
+    lacks are fetched. Raises GitHubError when the base is known and cannot be had.
+    """
+    if ref:
+        return _named(git, ref)
+    if pull is None:
+        return None
+    commit = git("cat-file", "commit", "HEAD")
+    if commit is None:
+        raise GitHubError("the working directory is in no git checkout")
+    # Read from the commit itself: in a shallow clone, git's own commands say "no parents".
+    header = commit.partition("\n\n")[0]
+    parents = [line[7:] for line in header.splitlines() if line.startswith("parent ")]
+    if len(parents) > 1 and parents[1] == pull.head_sha:
+        return _present(git, parents[0])
+    return _merge_base(git, pull.base_sha)
+
+
+def _named(git: Git, ref: str) -> str:
+    """The commit of a branch, a tag or a sha, here or on the server."""
+    if ref.startswith("-"):
+        raise GitHubError(f"base-ref: {ref!r} is no commit")
+    sha = _resolve(git, ref)
+    if sha is None and git("fetch", "--quiet", "--no-tags", "--depth=1", "origin", ref) is not None:
+        sha = _resolve(git, "FETCH_HEAD")
+    if sha is None:
+        raise GitHubError(f"base-ref: cannot find {ref!r}, here or on the server; {_FETCH_HELP}")
+    return sha
+
+
+def _present(git: Git, sha: str) -> str:
+    """The same sha, once its files are here."""
+    if _resolve(git, sha) is None and (
+        git("fetch", "--quiet", "--no-tags", "--depth=1", "origin", sha) is None
+    ):
+        raise GitHubError(f"cannot fetch the base commit {sha}; {_FETCH_HELP}")
+    return sha
+
+
+def _merge_base(git: Git, base_sha: str) -> str | None:
+    """Where the head left the base branch; None when they share no history."""
+    # A shallow clone has lost the history in which the two meet.
+    depth = ["--unshallow"] if git("rev-parse", "--is-shallow-repository") == "true" else []
+    if (depth or _resolve(git, base_sha) is None) and (
+        git("fetch", "--quiet", "--no-tags", *depth, "origin", base_sha) is None
+    ):
+        raise GitHubError(f"cannot fetch the history of {base_sha}; {_FETCH_HELP}")
+    return git("merge-base", "HEAD", base_sha)
+
+
+def _resolve(git: Git, revision: str) -> str | None:
+    """The sha of a commit that is here."""
+    return git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")

@@ -27,7 +27,7 @@ def write_report(report: Report, path: Path) -> None:
     try:
         is_taken = path.exists() and not path.is_file()
         if not is_taken:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
             _replace(path, text)
     except OSError as error:
         raise ReportError(f"{path}: cannot write the report: {_reason(error)}") from error
@@ -55,6 +55,13 @@ def read_report(path: Path) -> Report:
     except (ValueError, RecursionError) as error:
         raise ReportError(f"{path}: not a report: not JSON: {error}") from error
     return report_from_json(data, where=str(path))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReportError(f"{folder}: cannot make the folder: {_reason(error)}") from error
 
 
 def _replace(path: Path, text: str) -> None:

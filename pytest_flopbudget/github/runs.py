@@ -1,0 +1,140 @@
+"""Runs pytest on the head and on the base of a pull request: `python -m` this module.
+
+    runs head REPORT --pytest-args "tests -k model"
+    runs base REPORT --pytest-args "tests -k model" [--base-ref REF]
+
+`head` runs pytest where it stands, and ends with pytest's exit code. `base` runs the
+same in a worktree of the base commit, and leaves no report where there is nothing to be
+held against: it ends with 2 only when the base is known and cannot be had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pytest_flopbudget.core.errors import FlopBudgetError
+from pytest_flopbudget.github.base import Git, base_commit, git_in
+from pytest_flopbudget.github.event import read_pull_request
+from pytest_flopbudget.github.rest import GitHubError
+
+_TESTS_FAILED = 1
+"""pytest's exit code for a run that went to its end with failures."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one side; the exit code is described above."""
+    parser = argparse.ArgumentParser(prog="runs", description="Run one side of a pull request.")
+    parser.add_argument("side", choices=("head", "base"))
+    parser.add_argument("report", type=Path)
+    parser.add_argument("--pytest-args", default="")
+    parser.add_argument("--base-ref", default="")
+    args = parser.parse_args(argv)
+    # The base runs elsewhere, and means the same file.
+    report = args.report.absolute()
+    try:
+        pytest_args = _split(args.pytest_args)
+        if args.side == "head":
+            return _pytest(pytest_args, report, directory=Path.cwd(), environ=os.environ)
+        missing = run_base(
+            git_in(Path.cwd()), pytest_args, report, ref=args.base_ref, environ=os.environ
+        )
+    except FlopBudgetError as error:
+        sys.stderr.write(f"flopbudget {args.side}: error: {error}\n")
+        return 2
+    if missing:
+        sys.stdout.write(f"No baseline: {missing}.\n")
+    return 0
+
+
+def run_base(
+    git: Git,
+    pytest_args: Sequence[str],
+    report: Path,
+    *,
+    ref: str,
+    environ: Mapping[str, str],
+) -> str:
+    """Why there is no report of the base; `""` when it was written.
+
+    Never fails for what the base's own tests do, else no pull request could mend them.
+    Raises GitHubError when the base is known and cannot be had.
+    """
+    sha = base_commit(git, read_pull_request(environ), ref)
+    if sha is None:
+        return "there is no base to be held against"
+    prefix = git("rev-parse", "--show-prefix") or ""
+    with _worktree(git, sha, parent=environ.get("RUNNER_TEMP")) as tree:
+        directory = tree / prefix
+        if not directory.is_dir():
+            return f"{prefix} is not in the base commit {sha[:7]}"
+        exit_code = _pytest(
+            ["--flopbudget=report", *pytest_args],
+            report,
+            directory=directory,
+            environ={**environ, "PYTHONPATH": _import_path(directory, environ)},
+        )
+    if exit_code > _TESTS_FAILED:
+        report.unlink(missing_ok=True)
+    if not report.exists():
+        return f"pytest ended with {exit_code} on the base commit {sha[:7]}"
+    return ""
+
+
+def _import_path(directory: Path, environ: Mapping[str, str]) -> str:
+    """A PYTHONPATH on which the base's packages come first.
+
+    The project is usually installed from the head's checkout (`pip install -e .`).
+    Without this the base's tests would import, and measure, the code of the head.
+    """
+    inherited = environ.get("PYTHONPATH")
+    first = [str(directory / "src"), str(directory)]
+    return os.pathsep.join([*first, inherited] if inherited else first)
+
+
+@contextmanager
+def _worktree(git: Git, sha: str, *, parent: str | None) -> Iterator[Path]:
+    """A checkout of the commit, beside this one; gone when the block ends."""
+    with tempfile.TemporaryDirectory(
+        prefix="flopbudget-", dir=parent, ignore_cleanup_errors=True
+    ) as directory:
+        tree = Path(directory).resolve() / "base"
+        if git("worktree", "add", "--quiet", "--detach", str(tree), sha) is None:
+            raise GitHubError(f"cannot check out the base commit {sha}")
+        try:
+            yield tree
+        finally:
+            git("worktree", "remove", "--force", str(tree))
+
+
+def _pytest(
+    pytest_args: Sequence[str], report: Path, *, directory: Path, environ: Mapping[str, str]
+) -> int:
+    """The exit code of pytest, run as its own process."""
+    # What the tests print must keep its place among what is printed here.
+    sys.stdout.flush()
+    done = subprocess.run(  # noqa: S603 - the user's own tests, and no shell
+        [sys.executable, "-m", "pytest", *pytest_args, f"--flopbudget-json={report}"],
+        cwd=directory,
+        env=dict(environ),
+        check=False,
+    )
+    return done.returncode
+
+
+def _split(pytest_args: str) -> list[str]:
+    try:
+        return shlex.split(pytest_args)
+    except ValueError as error:
+        raise GitHubError(f"pytest-args: cannot read {pytest_args!r}: {error}") from error
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

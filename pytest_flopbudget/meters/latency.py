@@ -52,7 +52,7 @@ class LatencyTimer:
     time_limit_s: float = 2.0
     """Time for the rounds, and once more at most for the warm-up. Six rounds are taken
     even when they take longer."""
-    min_rounds: int = 20
+    min_rounds: int = 40
     """Rounds taken however narrow the interval, as far as the time allows."""
     clock: Callable[[], float] = time.perf_counter
     """Seconds since any moment."""

@@ -56,7 +56,7 @@ class LatencyTimer:
     """Rounds taken however narrow the interval, as far as the time allows."""
     clock: Callable[[], float] = time.perf_counter
     """Seconds since any moment."""
-    _quiet: ExitStack = field(default_factory=ExitStack, init=False, repr=False)
+    _quiet: ExitStack = field(default_factory=ExitStack, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:

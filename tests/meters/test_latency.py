@@ -204,6 +204,28 @@ def test_threads_and_garbage_collection_hold_in_the_rounds_and_are_restored() ->
         torch.set_num_threads(before)
 
 
+def test_a_round_on_a_device_ends_when_the_device_is_done(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A stand-in for CUDA: launching takes no time, and waiting takes the time of what was
+    # launched. Its random state is asked for and given back like the CPU's.
+    launched: list[float] = []
+    restored: list[list[str]] = []
+
+    def wait() -> None:
+        clock.now += sum(launched)
+        launched.clear()
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", wait)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: ["state"])
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", restored.append)
+    launched.append(64.0)  # from before: not to be charged to the first round
+    samples = LatencyTimer(clock=clock)(lambda: launched.append(2**-10))
+    assert samples.median == samples.maximum == 2**-10
+    assert restored == [["state"]]
+
+
 def test_a_with_block_holds_the_settings_between_measurements() -> None:
     before = torch.get_num_threads()
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -101,6 +100,8 @@ def _check_metric(metric: str, path: str) -> None:
 
 
 def _likest(word: str, known: Iterable[str], cutoff: float) -> str | None:
+    import difflib
+
     close = difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
     return close[0] if close else None
 

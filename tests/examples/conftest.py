@@ -77,18 +77,19 @@ def see_layers() -> Callable[[nn.Module, torch.Tensor], list[Seen]]:
     return see
 
 
-@pytest.fixture
-def copy_example(tmp_path: Path) -> Callable[[str], Path]:
+@pytest.fixture(scope="session")
+def copy_example(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Copies an example project to a folder of its own, as a user would have it."""
 
     def copy(name: str) -> Path:
         skipped = shutil.ignore_patterns("__pycache__", ".*")
-        return Path(shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=skipped))
+        copied = tmp_path_factory.mktemp(name) / name
+        return Path(shutil.copytree(EXAMPLES / name, copied, ignore=skipped))
 
     return copy
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_pytest() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs pytest on a project in a process of its own, on a terminal 200 columns wide."""
 

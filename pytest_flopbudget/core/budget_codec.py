@@ -18,7 +18,7 @@ def budget_to_json(budget: Budget) -> Json:
         "region": budget.region,
         "name": budget.name,
         "strict": budget.is_strict,
-        "limits": [_limit_to_json(limit) for limit in budget.limits],
+        "limits": [limit_to_json(limit) for limit in budget.limits],
     }
 
 
@@ -32,7 +32,8 @@ def budget_from_json(node: Node) -> Budget:
     )
 
 
-def _limit_to_json(limit: Limit) -> Json:
+def limit_to_json(limit: Limit) -> Json:
+    """One limit, without the keys that it leaves open."""
     document: Json = {
         "metric": limit.metric,
         "max": _number(limit.maximum),

@@ -8,14 +8,17 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pytest_flopbudget.core.errors import ReportError
 
 EnumT = TypeVar("EnumT", bound=enum.Enum)
 
-_SHOWN = 40
+_SHOWN: Final = 40
 """Characters of a wrong value that a message repeats."""
+
+_LARGEST: Final = 1e300
+"""Beyond it, shares of two whole numbers no longer fit a float."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +94,13 @@ class Node:
             raise self.wrong("a number")
         if isinstance(self.value, float) and not math.isfinite(self.value):
             raise self.wrong("a finite number")
+        if abs(self.value) > _LARGEST:
+            raise self.wrong("a number below 1e300")
         return self.value
 
     def real(self) -> float:
         """A finite number, as a float."""
-        try:
-            return float(self.number())
-        except OverflowError:
-            raise self.wrong("a number below 1e308") from None
+        return float(self.number())
 
     def fraction(self) -> Fraction:
         """A finite number, as the decimal that was written."""

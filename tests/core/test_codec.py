@@ -37,7 +37,7 @@ from pytest_flopbudget.core.report import Git, Report, Settings, TestOutcome, Te
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
 
 counts = st.integers(0, 10**18)
-reals = st.floats(allow_nan=False, allow_infinity=False)
+reals = st.floats(-1e300, 1e300)
 maybe_reals = st.none() | reals
 numbers = counts | reals
 words = st.text(max_size=8)
@@ -339,6 +339,13 @@ BREAKS: dict[str, tuple[Callable[[Any], Any], str]] = {
             "expected a list of two numbers, found [1]"
         ),
     ),
+    "a number that is no size": (
+        lambda d: break_at(d, *METRIC, "value", value=10**301),
+        (
+            "r.json: tests[0].measurements[0].metrics.flops.value: "
+            f"expected a number below 1e300, found 1{'0' * 39}..."
+        ),
+    ),
     "a text for a flag": (
         lambda d: break_at(d, "interrupted", value="no"),
         'r.json: interrupted: expected true or false, found "no"',
@@ -363,7 +370,11 @@ def test_a_malformed_report_is_one_line_with_file_and_key(
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("damage", [damage for damage, _ in BREAKS.values()], ids=BREAKS.keys())
+@pytest.mark.parametrize(
+    "damage",
+    [damage for damage, _ in BREAKS.values()],
+    ids=BREAKS.keys(),
+)
 def test_the_schema_refuses_what_the_reader_refuses(damage: Callable[[Any], Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(damage(report_to_json(full_report())), SCHEMA)

@@ -1,0 +1,346 @@
+"""Puts the report of a base beside that of a head, and says what the change did."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from pytest_flopbudget.core.attribution import movers, spenders
+from pytest_flopbudget.core.comparison import (
+    BudgetChange,
+    Comparison,
+    Delta,
+    Direction,
+    Entry,
+    FactChange,
+    Place,
+    Rename,
+    Standing,
+    UncountedRow,
+)
+from pytest_flopbudget.core.judging import Context, judge
+from pytest_flopbudget.core.loosening import budget_changes, describe_budget
+from pytest_flopbudget.core.measurement import Measurement
+from pytest_flopbudget.core.metrics import METRICS, Kind, metric_named
+from pytest_flopbudget.core.pairing import Pair, is_whole, limit_of, pair_tests, value_of
+from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
+from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
+
+_MOST_CAUSES: Final = 3
+_UNDECIDED: Final = frozenset({Outcome.INCONCLUSIVE, Outcome.NOT_GATED, Outcome.NO_BASELINE})
+_WHY_UNMEASURED: Final = {
+    TestOutcome.PASSED: "measured nothing",
+    TestOutcome.FAILED: "failed before it was measured to the end",
+    TestOutcome.OVER_BUDGET: "failed before it was measured to the end",
+    TestOutcome.ERROR: "its set-up failed",
+    TestOutcome.SKIPPED: "skipped",
+    TestOutcome.XFAILED: "failed as expected, before it was measured to the end",
+    TestOutcome.DESELECTED: "deselected",
+    TestOutcome.NOT_RUN: "not run",
+}
+
+
+def compare(base: Report | None, head: Report) -> Comparison:
+    """What the head costs, allows and breaks, beside the base where there is one."""
+    pairs = (
+        pair_tests(base, head)
+        if base is not None
+        else tuple(Pair(base=None, head=test) for test in head.tests)
+    )
+    tests = [_ComparedTest(pair) for pair in pairs]
+    judged = [delta for test in tests for delta in test.judged()]
+    over = [delta for delta in judged if delta.verdict and _fails(delta.verdict)]
+    changed = [delta for test in tests for delta in test.deltas() if test.is_changed(delta)]
+    measured = sum(test.is_measured for test in tests)
+    touched = {delta.place.test for delta in (*over, *changed)}
+    return replace(
+        _budgets_side(base, head, pairs),
+        standing=_standing(over, measured),
+        over=tuple(sorted(over, key=_how_far_over, reverse=True)),
+        warned=tuple(d for d in judged if d.verdict and _only_warns(d.verdict)),
+        undecided=tuple(d for d in judged if d.verdict and d.verdict.outcome in _UNDECIDED),
+        changed=tuple(sorted(changed, key=_weight, reverse=True)),
+        incomparable=tuple(d for test in tests for d in test.deltas() if test.is_sampled(d)),
+        uncounted=tuple(row for test in tests for row in test.uncounted()),
+        unchanged=tuple(
+            test.head.id
+            for test in tests
+            if test.head and test.is_measured_twice and test.head.id not in touched
+        ),
+        measured_tests=measured,
+        limits_within=sum(
+            d.verdict.outcome in (Outcome.WITHIN, Outcome.IMPROVED) for d in judged if d.verdict
+        ),
+    )
+
+
+def _budgets_side(base: Report | None, head: Report, pairs: tuple[Pair, ...]) -> Comparison:
+    """What can be said without looking at a single number: who is there, and what is allowed."""
+    comparison = Comparison(
+        standing=Standing.WITHIN,
+        has_base=base is not None,
+        head_git=head.git,
+        not_measured=tuple(_not_measured(pairs, base, head)),
+        versions=tuple(f"{name} {version}" for name, version in head.versions.items()),
+        notes=tuple(_notes(base, head)),
+    )
+    if base is None:
+        return comparison
+    changes = budget_changes(base, head, pairs)
+    return replace(
+        comparison,
+        base_git=base.git,
+        loosened=_only(changes, Direction.LOOSENED),
+        tightened=_only(changes, Direction.TIGHTENED),
+        added=_only(changes, Direction.ADDED),
+        new=tuple(_new(pairs, base)),
+        removed=tuple(
+            _entry(pair.base, "removed")
+            for pair in pairs
+            if pair.head is None and pair.base is not None and is_whole(head)
+        ),
+        renamed=tuple(
+            Rename(before=pair.base.id, after=pair.head.id)
+            for pair in pairs
+            if pair.base and pair.head and pair.is_renamed
+        ),
+        machine_changes=tuple(_fact_changes(base.machine, head.machine)),
+        version_changes=tuple(_fact_changes(base.versions, head.versions)),
+    )
+
+
+def _only(changes: Iterable[BudgetChange], direction: Direction) -> tuple[BudgetChange, ...]:
+    return tuple(change for change in changes if change.direction is direction)
+
+
+@dataclass(frozen=True, slots=True)
+class _ComparedTest:
+    """One test on both sides, and what its numbers say."""
+
+    pair: Pair
+
+    @property
+    def head(self) -> TestReport | None:
+        return self.pair.head
+
+    @property
+    def is_measured(self) -> bool:
+        return self.head is not None and _is_measured(self.head)
+
+    @property
+    def is_measured_twice(self) -> bool:
+        return self.is_measured and self.pair.base is not None and _is_measured(self.pair.base)
+
+    def judged(self) -> Iterator[Delta]:
+        """Each verdict of the head's report, and those that only the base can give."""
+        if self.head is None:
+            return
+        against_base = {(v.region, v.metric): v for v in self._against_base()}
+        # A test that is expected to fail may break its budget, as pytest sees it too.
+        is_excused = self.head.outcome is TestOutcome.XFAILED
+        for verdict in self.head.verdicts:
+            better_known = against_base.get((verdict.region, verdict.metric))
+            if better_known is not None and verdict.outcome not in BROKEN:
+                continue
+            against_base.pop((verdict.region, verdict.metric), None)
+            if not (is_excused and verdict.outcome in BROKEN):
+                yield self._delta(verdict.region, verdict.metric, verdict)
+        for verdict in against_base.values():
+            if not (is_excused and verdict.outcome in BROKEN):
+                yield self._delta(verdict.region, verdict.metric, verdict)
+
+    def _against_base(self) -> Iterator[Verdict]:
+        """Verdicts of the limits on growth, for what does not depend on the machine."""
+        if self.head is None or self.pair.base is None:
+            return
+        before = {m.name: m for m in self.pair.base.measurements if not m.is_partial}
+        for budget in self.head.budgets:
+            for limit in budget.limits:
+                kind = metric_named(limit.metric).kind
+                region = "" if kind is Kind.RECORDED else budget.region
+                measurement = self.head.measurement(region)
+                if limit.vs_baseline is None or kind is Kind.SAMPLED or measurement is None:
+                    continue
+                if limit.metric not in measurement.values or region not in before:
+                    continue
+                growth = replace(
+                    limit, maximum=None, minimum=None, equals=None, tolerance=None, ratio_to=None
+                )
+                yield judge(
+                    growth,
+                    measurement,
+                    Context(baseline={budget.region: before[region]}),
+                    region=budget.region,
+                    subject=self.head.id.rpartition("::")[2],
+                )
+
+    def deltas(self) -> Iterator[Delta]:
+        """Every metric that both sides measured."""
+        if self.head is None or self.pair.base is None:
+            return
+        for after in self.head.measurements:
+            before = self.pair.base.measurement(after.name)
+            if after.is_partial or before is None:
+                continue
+            for metric in after.values:
+                if metric in before.values:
+                    yield self._delta(after.name, metric, None)
+
+    def is_changed(self, delta: Delta) -> bool:
+        """Whether it is a number that can be compared, and is another one now."""
+        if delta.base is None or delta.head is None or self.is_sampled(delta):
+            return False
+        return delta.base.value != delta.head.value
+
+    def is_sampled(self, delta: Delta) -> bool:
+        """Whether it is a statistic, which two separate runs cannot compare."""
+        return delta.metric.kind is Kind.SAMPLED
+
+    def uncounted(self) -> Iterator[UncountedRow]:
+        """The operators that ran with no formula."""
+        for m in self.head.measurements if self.head else ():
+            for operator in m.uncounted:
+                yield UncountedRow(place=_place(self.pair.test, m.name), operator=operator)
+
+    def _delta(self, region: str, metric: str, verdict: Verdict | None) -> Delta:
+        base, head = self._measurement(self.pair.base, region), self._measurement(self.head, region)
+        is_comparable = verdict is None or metric_named(metric).kind is not Kind.SAMPLED
+        moved = movers(base, head, metric) if base and head else ()
+        return Delta(
+            place=_place(self.pair.test, region, metric),
+            base=value_of(self.pair.base, region, metric) if is_comparable else None,
+            head=value_of(self.head, region, metric),
+            verdict=verdict,
+            movers=moved[:_MOST_CAUSES],
+            spenders=spenders(head, metric, _MOST_CAUSES) if head else (),
+            limit=limit_of(self.head, region, metric) if self.head else None,
+        )
+
+    @staticmethod
+    def _measurement(test: TestReport | None, region: str) -> Measurement | None:
+        return None if test is None else test.measurement(region)
+
+
+def _not_measured(pairs: Iterable[Pair], base: Report | None, head: Report) -> Iterator[Entry]:
+    """What this run does not know, though the test, or its region, is there or was."""
+    for pair in pairs:
+        was_measured = pair.base is not None and _is_measured(pair.base)
+        if pair.head is None:
+            if not is_whole(head) and was_measured:
+                yield _entry(pair.test, _left_out(head))
+        elif not _is_measured(pair.head):
+            # What neither side ever measures is no news.
+            if was_measured or base is None or pair.base is None:
+                yield _entry(pair.head, _why_unmeasured(pair.head, head))
+        else:
+            regions = {m.name: m.is_partial for m in pair.head.measurements}
+            for name, is_partial in regions.items():
+                if is_partial:
+                    yield _entry(pair.head, "raised before its end", name)
+            for m in pair.base.measurements if pair.base else ():
+                if m.name not in regions and not m.is_partial:
+                    yield _entry(pair.head, "a region of the base that never ran", m.name)
+
+
+def _new(pairs: Iterable[Pair], base: Report) -> Iterator[Entry]:
+    for pair in pairs:
+        if pair.head is None or not _is_measured(pair.head):
+            continue
+        if pair.base is None:
+            yield _entry(pair.head, "new" if is_whole(base) else "not in the base's run")
+        elif not _is_measured(pair.base):
+            yield _entry(pair.head, f"on the base: {_why_unmeasured(pair.base, base)}")
+        else:
+            regions = {m.name for m in pair.base.measurements}
+            for m in pair.head.measurements:
+                if m.name not in regions and not m.is_partial:
+                    yield _entry(pair.head, "a new region", m.name)
+
+
+def _is_measured(test: TestReport) -> bool:
+    return any(not measurement.is_partial for measurement in test.measurements)
+
+
+def _why_unmeasured(test: TestReport, report: Report) -> str:
+    if any(measurement.is_partial for measurement in test.measurements):
+        return "raised while it was measured"
+    why = _WHY_UNMEASURED[test.outcome]
+    is_cut_off = test.outcome in (TestOutcome.DESELECTED, TestOutcome.NOT_RUN)
+    return f"{why}: {_left_out(report)}" if is_cut_off and not is_whole(report) else why
+
+
+def _left_out(report: Report) -> str:
+    if report.is_interrupted:
+        return "the run was interrupted"
+    return f"left out by {' '.join(report.selection)}"
+
+
+def _notes(base: Report | None, head: Report) -> Iterator[str]:
+    if base is None:
+        yield "no baseline yet: absolute budgets alone are judged"
+    if head.is_interrupted:
+        yield "the run was interrupted: what it did not reach is not judged"
+    if head.selection:
+        yield f"only a part of the tests was run: {' '.join(head.selection)}"
+    if base is not None and not is_whole(base):
+        yield f"the base's run is not whole: {_left_out(base)}"
+    if base is not None and base.versions.get("torch") != head.versions.get("torch"):
+        yield (
+            f"torch is {head.versions.get('torch', 'unknown')} here and "
+            f"{base.versions.get('torch', 'unknown')} on the base: "
+            "exact counts may differ by the version alone"
+        )
+    yield from head.notes
+
+
+def _fact_changes(base: Mapping[str, Any], head: Mapping[str, Any]) -> Iterator[FactChange]:
+    for name in {**base, **head}:
+        before, after = base.get(name), head.get(name)
+        if before != after:
+            yield FactChange(name=name, before=_words(before), after=_words(after))
+
+
+def _words(fact: object) -> str:
+    if fact is None:
+        return ""
+    return fact if isinstance(fact, str) else json.dumps(fact)
+
+
+def _place(test: TestReport, region: str = "", metric: str = "") -> Place:
+    return Place(test=test.id, file=test.file, line=test.line, region=region, metric=metric)
+
+
+def _entry(test: TestReport, reason: str, region: str = "") -> Entry:
+    return Entry(place=_place(test, region), reason=reason, budget=describe_budget(test))
+
+
+def _standing(over: list[Delta], measured: int) -> Standing:
+    if over:
+        return Standing.OVER
+    return Standing.WITHIN if measured else Standing.NOTHING_MEASURED
+
+
+def _fails(verdict: Verdict) -> bool:
+    return verdict.is_failure
+
+
+def _only_warns(verdict: Verdict) -> bool:
+    return verdict.outcome in BROKEN and not verdict.is_failure
+
+
+def _how_far_over(delta: Delta) -> float:
+    """Orders broken limits by how far they are broken; a value that is missing comes first."""
+    verdict = delta.verdict
+    if verdict is None or verdict.value is None or not verdict.bound:
+        return float("inf")
+    return float(abs(verdict.value - verdict.bound) / abs(verdict.bound))
+
+
+def _weight(delta: Delta) -> tuple[bool, bool, float, int]:
+    """Orders changes: what a budget bounds first, then what got worse, then by size."""
+    catalogue = list(METRICS)
+    name = delta.place.metric
+    at = catalogue.index(name) if name in METRICS else len(catalogue)
+    return delta.is_budgeted, delta.growth > 0, abs(delta.growth), -at

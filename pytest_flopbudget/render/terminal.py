@@ -1,0 +1,323 @@
+"""Reports, comparisons and measurements as plain text, 80 columns wide."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from pytest_flopbudget.core.comparison import BudgetChange, Comparison, Delta, Entry, Standing
+from pytest_flopbudget.core.measurement import Measurement, Uncounted
+from pytest_flopbudget.core.metrics import UNCOUNTED, metric_named
+from pytest_flopbudget.core.pairing import limit_of
+from pytest_flopbudget.core.quantity import format_pair
+from pytest_flopbudget.core.report import Report, TestReport
+from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
+from pytest_flopbudget.render.words import (
+    amount,
+    causes_of,
+    change_of,
+    change_words,
+    clean,
+    cut,
+    dimension_of,
+    explanation,
+    headline,
+    names_of,
+    percent,
+    plural,
+    short_names,
+    sides,
+    value_and_bound,
+    values_of,
+    verdict_word,
+    with_region,
+)
+
+WIDTH: Final = 80
+_NARROWEST: Final = 12
+_MOST_WITHIN: Final = 40
+"""Rows of what is within its budget; what is not is always shown."""
+_MOST_ROWS: Final = 20
+_MOST_UNCOUNTED: Final = 8
+_BRIEF: Final = ("flops", "macs", "int_ops", "peak_memory", "params", "latency")
+_FINE: Final = frozenset({Outcome.WITHIN, Outcome.IMPROVED})
+_LEFT: Final = frozenset({0, 1, 5})
+"""Columns of words; the others hold numbers, and end under each other."""
+
+
+def render_summary(report: Report, *, width: int = WIDTH) -> str:
+    """The table that a run ends with: a row for each limit, and what could not be counted.
+
+    Empty where no test was measured or judged.
+    """
+    names = short_names(test.id for test in report.tests)
+    rows, hidden = _rows(report, names)
+    lines = _table(rows, width)
+    if hidden:
+        lines.append(f"... and {plural(hidden, 'limit')} more within budget")
+    for test in report.tests:
+        name = names[test.id]
+        lines += _unbudgeted(test, name, width)
+        lines += _remarks(test, name, width, is_enforced=report.settings.mode == "enforce")
+    return "\n".join(lines)
+
+
+def render_comparison(comparison: Comparison, *, width: int = WIDTH) -> str:
+    """What the change did: the loosened budgets first, then what is over, then what moved."""
+    names = names_of(comparison)
+    lines = [headline(comparison) + (f"  ({s})" if (s := sides(comparison)) else "")]
+    lines += _budget_section("LOOSENED BUDGETS", comparison.loosened, names, width)
+    lines += _delta_section("over budget", comparison.over, names, width)
+    lines += _delta_section("over, only warned of", comparison.warned, names, width)
+    broken = {(d.place.test, d.place.region, d.place.metric) for d in comparison.over}
+    moved = [
+        d
+        for d in comparison.changed
+        if (d.place.test, d.place.region, d.place.metric) not in broken
+    ]
+    lines += _delta_section("changed", moved, names, width)
+    lines += _budget_section("tightened budgets", comparison.tightened, names, width)
+    lines += _budget_section("new budgets", comparison.added, names, width)
+    for title, entries in (
+        ("new", comparison.new),
+        ("removed", comparison.removed),
+        ("not measured", comparison.not_measured),
+    ):
+        lines += _entry_section(title, entries, names, width)
+    renames = [f"{clean(r.before)} -> {clean(r.after)}" for r in comparison.renamed]
+    lines += _section("renamed", renames, width)
+    lines += _undecided_section(comparison, names, width)
+    lines += _facts_section(comparison, width)
+    if comparison.standing is Standing.NOTHING_MEASURED:
+        lines += ["", "Nothing was measured."]
+    return "\n".join(lines) + "\n"
+
+
+def render_measurement(measurement: Measurement, *, title: str, width: int = WIDTH) -> str:
+    """Every metric of one measurement, and the modules and operators that spent the most."""
+    lines = [cut(clean(title), width)]
+    if measurement.is_partial:
+        lines.append("  partial: the measured code raised")
+    for name, value in measurement.values.items():
+        exact = f"{value.value:,}" if isinstance(value.value, int) else ""
+        note = exact if exact and exact != amount(value.value, name) else ""
+        if value.low is not None and value.high is not None:
+            low, high = format_pair(value.low, value.high, dimension_of(name))
+            note = f"{low} to {high}"
+        title_words = clean(metric_named(name).title)
+        line = f"  {cut(title_words, 24):<24}{amount(value.value, name):>16}  {note:>24}"
+        lines.append(line.rstrip())
+    if measurement.samples is not None:
+        samples = measurement.samples
+        lines.append(
+            f"  latency: {plural(samples.rounds, 'round')}, {plural(samples.threads, 'thread')}, "
+            f"intervals at {percent(samples.confidence)}"
+            + ("" if samples.is_steady else ", never steady")
+        )
+    lines += _spending(measurement, width)
+    lines += _uncounted_lines(measurement.uncounted, width)
+    return "\n".join(lines) + "\n"
+
+
+def _rows(report: Report, names: dict[str, str]) -> tuple[list[Sequence[str]], int]:
+    """The rows of the table, and how many of the limits that are kept are not among them."""
+    rows: list[Sequence[str]] = []
+    within = hidden = 0
+    for test in report.tests:
+        for verdict in test.verdicts:
+            if verdict.outcome in _FINE:
+                within += 1
+                if within > _MOST_WITHIN:
+                    hidden += 1
+                    continue
+            rows.append(_row(test, verdict, with_region(names[test.id], verdict.region)))
+    return rows, hidden
+
+
+def _row(test: TestReport, verdict: Verdict, name: str) -> Sequence[str]:
+    value, bound = value_and_bound(verdict, limit_of(test, verdict.region, verdict.metric))
+    used = "" if verdict.used is None else percent(verdict.used)
+    return name, clean(verdict.metric), value, bound, used, verdict_word(verdict)
+
+
+def _table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """The rows in columns, of which the first is cut where they would be too wide."""
+    if not rows:
+        return []
+    sizes = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    others = sum(sizes[1:]) + 2 * (len(sizes) - 1)
+    sizes[0] = min(sizes[0], max(_NARROWEST, width - others))
+    lines = []
+    for row in rows:
+        cells = [cut(row[0], sizes[0]), *row[1:]]
+        padded = [
+            cell.ljust(size) if n in _LEFT else cell.rjust(size)
+            for n, (cell, size) in enumerate(zip(cells, sizes, strict=True))
+        ]
+        lines.append(cut("  ".join(padded).rstrip(), width))
+    return lines
+
+
+def _unbudgeted(test: TestReport, name: str, width: int) -> Iterator[str]:
+    """A line for each region that was measured with no limit on it."""
+    bounded = {budget.region for budget in test.budgets if budget.limits}
+    for m in test.measurements:
+        if m.name not in bounded and not m.is_partial:
+            shown = [
+                f"{metric} {amount(m.values[metric].value, metric)}"
+                for metric in _BRIEF
+                if metric in m.values and m.values[metric].value
+            ]
+            label = cut(with_region(name, m.name), 24)
+            yield cut(f"{label}  no budget  {', '.join(shown)}", width)
+
+
+def _remarks(test: TestReport, name: str, width: int, *, is_enforced: bool) -> Iterator[str]:
+    """What a reader must know of a test beside its rows."""
+    for m in test.measurements:
+        label = with_region(name, m.name)
+        if m.is_partial:
+            yield from _wrapped(f"{label}: raised before its end, not judged", width)
+        for operator in m.uncounted[:_MOST_UNCOUNTED]:
+            yield from _wrapped(f"{label}: uncounted {_operator(operator)}", width)
+        if len(m.uncounted) > _MOST_UNCOUNTED:
+            yield f"{label}: and {len(m.uncounted) - _MOST_UNCOUNTED} more uncounted operators"
+    for verdict in test.verdicts:
+        # A failed test says it itself; its row says all of a limit that does not apply.
+        is_silent = verdict.outcome in BROKEN and not (verdict.is_failure and is_enforced)
+        if is_silent or verdict.outcome is Outcome.INCONCLUSIVE:
+            yield from _wrapped(clean(verdict.reason), width)
+
+
+def _operator(row: Uncounted) -> str:
+    shapes = f", {row.shapes[0]}" if row.shapes else ""
+    return clean(f"{row.operator} ({plural(row.calls, 'call')}{shapes})")
+
+
+def _spending(measurement: Measurement, width: int) -> list[str]:
+    """The modules and operators that spent the most of what the region did most of."""
+    metric = next(
+        (name for name in ("flops", "int_ops", "bytes_moved") if _total(measurement, name)), None
+    )
+    if metric is None:
+        return []
+    total = _total(measurement, metric)
+    own = {
+        f"{module.path or '(top level)'} {module.type}".rstrip(): 0
+        for module in measurement.modules
+    }
+    for module in measurement.modules:
+        own[f"{module.path or '(top level)'} {module.type}".rstrip()] += getattr(module.own, metric)
+    operators = {
+        f"{row.operator} x{row.calls}": getattr(row.counts, metric) for row in measurement.operators
+    }
+    lines = []
+    for title, spent in (("modules", own), ("operators", operators)):
+        lines.append(f"  most {metric_named(metric).title}, by {title[:-1]}")
+        ranked = sorted(spent.items(), key=lambda item: -item[1])
+        for label, count in [item for item in ranked if item[1]][:5]:
+            name = cut(clean(label), width - 34)
+            share = percent(count / total)
+            lines.append(f"    {name:<{width - 34}}  {amount(count, metric):>14}  {share:>9}")
+    return lines
+
+
+def _total(measurement: Measurement, metric: str) -> int:
+    return sum(getattr(module.own, metric) for module in measurement.modules)
+
+
+def _uncounted_lines(rows: Sequence[Uncounted], width: int) -> list[str]:
+    lines = [line for row in rows for line in _wrapped(f"  {_operator(row)}", width)]
+    if not lines:
+        return []
+    return [f"  {UNCOUNTED.title}: the counts above are too low", *(f"  {line}" for line in lines)]
+
+
+def _section(title: str, items: Sequence[str], width: int, most: int = _MOST_ROWS) -> list[str]:
+    """The items under a title, as many as a screen takes."""
+    if not items:
+        return []
+    lines = ["", title]
+    for item in items[:most]:
+        lines += _wrapped(f"  {item}", width)
+    if len(items) > most:
+        lines.append(f"  ... and {len(items) - most} more")
+    return lines
+
+
+def _budget_section(
+    title: str, changes: Iterable[BudgetChange], names: dict[str, str], width: int
+) -> list[str]:
+    items = []
+    for change in changes:
+        who = [with_region(names[test], change.region) for test in change.tests[:3]]
+        if len(change.tests) > len(who):
+            who.append(f"{len(change.tests) - len(who)} more")
+        items.append(": ".join((", ".join(who) or clean(change.source), change_words(change))))
+    return _section(title, items, width, most=len(items))
+
+
+def _delta_section(
+    title: str, deltas: Sequence[Delta], names: dict[str, str], width: int
+) -> list[str]:
+    items = []
+    for delta in deltas:
+        if delta.verdict is not None:
+            items.append(explanation(delta))
+            continue
+        base, head = values_of(delta)
+        name = with_region(names[delta.place.test], delta.place.region)
+        item = f"{name}: {clean(delta.place.metric)} {base} -> {head} ({change_of(delta)})"
+        items.append("; ".join((item, *(causes_of(delta) if delta.movers else ()))))
+    return _section(title, items, width)
+
+
+def _entry_section(
+    title: str, entries: Sequence[Entry], names: dict[str, str], width: int
+) -> list[str]:
+    items = []
+    for entry in entries:
+        item = with_region(names[entry.place.test], entry.place.region)
+        item += f": {clean(entry.reason)}" if entry.reason != title else ""
+        items.append(item + (f" (budget: {clean(entry.budget)})" if entry.budget else ""))
+    return _section(title, items, width)
+
+
+def _undecided_section(comparison: Comparison, names: dict[str, str], width: int) -> list[str]:
+    lines = _section(
+        "not decided",
+        [clean(d.verdict.reason) for d in comparison.undecided if d.verdict],
+        width,
+    )
+    items = []
+    for delta in comparison.incomparable:
+        base, head = values_of(delta)
+        name = with_region(names[delta.place.test], delta.place.region)
+        items.append(f"{name}: {delta.place.metric} was {base}, is {head}")
+    lines += _section("two separate runs, so not compared", items, width)
+    uncounted = [
+        f"{with_region(names[row.place.test], row.place.region)}: {_operator(row.operator)}"
+        for row in comparison.uncounted
+    ]
+    return lines + _section("uncounted operators", uncounted, width)
+
+
+def _facts_section(comparison: Comparison, width: int) -> list[str]:
+    facts = [
+        clean(f"{fact.name}: {fact.before or 'none'} -> {fact.after or 'none'}")
+        for fact in (*comparison.machine_changes, *comparison.version_changes)
+    ]
+    lines = _section("another machine or other versions", facts, width)
+    lines += _section("notes", [clean(note) for note in comparison.notes], width)
+    if comparison.unchanged:
+        lines += ["", f"{plural(len(comparison.unchanged), 'test')} unchanged"]
+    return lines
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """The text in lines of at most the width, the later ones indented under the first."""
+    indent = " " * (len(text) - len(text.lstrip()))
+    return textwrap.wrap(text, width, subsequent_indent=f"{indent}  ", break_on_hyphens=False) or [
+        ""
+    ]

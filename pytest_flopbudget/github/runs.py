@@ -19,14 +19,15 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.github.base import Git, base_commit, git_in
 from pytest_flopbudget.github.event import read_pull_request
 from pytest_flopbudget.github.rest import GitHubError
 
-_TESTS_FAILED = 1
-"""pytest's exit code for a run that went to its end with failures."""
+_RAN_TO_ITS_END: Final = (0, 1)
+"""pytest's exit codes for a run whose tests all ran, whether or not they passed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,13 +76,16 @@ def run_base(
         directory = tree / prefix
         if not directory.is_dir():
             return f"{prefix} is not in the base commit {sha[:7]}"
+        # Folded in the log, so that a failure of the base is not taken for one of the head.
+        sys.stdout.write(f"::group::pytest on the base commit {sha[:7]}\n")
         exit_code = _pytest(
-            ["--flopbudget=report", *pytest_args],
+            [*pytest_args, "--flopbudget=report"],
             report,
             directory=directory,
             environ={**environ, "PYTHONPATH": _import_path(directory, environ)},
         )
-    if exit_code > _TESTS_FAILED:
+        sys.stdout.write("::endgroup::\n")
+    if exit_code not in _RAN_TO_ITS_END:
         report.unlink(missing_ok=True)
     if not report.exists():
         return f"pytest ended with {exit_code} on the base commit {sha[:7]}"

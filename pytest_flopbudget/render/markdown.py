@@ -139,26 +139,26 @@ def _blocks(comparison: Comparison) -> Iterator[_Block]:
     broken = {delta.place for delta in comparison.over}
     moved = [delta for delta in comparison.changed if delta.place not in broken]
     yield _moved(names, "Changed", [d for d in moved if d.growth >= 0 and d.is_budgeted])
-    yield _folded(_moved(names, "", [d for d in moved if d.growth < 0]), "improved")
+    yield _folded(_moved(names, "", [d for d in moved if d.growth < 0]), "Improved")
     yield _folded(
         _moved(names, "", [d for d in moved if d.growth >= 0 and not d.is_budgeted]),
-        "changed, with no budget",
+        "Changed, with no budget",
     )
-    yield _folded(_budgets(names, comparison.tightened), "budgets tightened")
-    yield _folded(_budgets(names, comparison.added), "budgets added")
-    yield _folded(_entries(names, comparison.new), "new")
-    yield _folded(_entries(names, comparison.removed), "removed")
-    yield _folded(_entries(names, comparison.not_measured), "not measured")
-    yield _folded(_renamed(comparison), "renamed")
-    yield _folded(_undecided(names, comparison.undecided), "not decided")
-    yield _folded(_uncounted(names, comparison), "uncounted operators")
+    yield _folded(_budgets(names, comparison.tightened), "Budgets tightened")
+    yield _folded(_budgets(names, comparison.added), "Budgets added")
+    yield _folded(_entries(names, comparison.new), "New")
+    yield _folded(_entries(names, comparison.removed), "Removed")
+    yield _folded(_entries(names, comparison.not_measured), "Not measured")
+    yield _folded(_renamed(comparison), "Renamed")
+    yield _folded(_undecided(names, comparison.undecided), "Not decided")
+    yield _folded(_uncounted(names, comparison), "Uncounted operators")
     yield _folded(
-        _incomparable(names, comparison.incomparable), "not comparable: two separate runs"
+        _incomparable(names, comparison.incomparable), "Not comparable: two separate runs"
     )
-    yield _folded(_facts(comparison), "machine and versions changed")
+    yield _folded(_facts(comparison), "Another machine or other versions")
     yield _folded(
         _Block(head="", rows=tuple(f"- {cell(names[test])}" for test in comparison.unchanged)),
-        "unchanged",
+        "Unchanged",
     )
     versions = " \N{MIDDLE DOT} ".join(cell(text) for text in comparison.versions)
     yield _Block(head=f"<sub>{versions}</sub>", is_fixed=bool(versions))
@@ -298,7 +298,7 @@ def _change(names: Names, change: BudgetChange) -> str:
 def _folded(block: _Block, title: str) -> _Block:
     """The part behind a line that opens it, with the number of its rows."""
     return _Block(
-        head=f"<details><summary>{len(block.rows)} {title}</summary>\n{block.head}",
+        head=f"<details><summary>{title} ({len(block.rows)})</summary>\n{block.head}",
         rows=block.rows,
         tail="\n</details>",
     )

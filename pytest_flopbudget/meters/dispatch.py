@@ -34,8 +34,6 @@ _FLOATING: Final = frozenset(
 _TRUTH: Final = frozenset({torch.bool})
 _MOST_SHAPES: Final = 4
 """How many distinct argument shapes of an uncounted operator are kept."""
-_plans: Final[dict[Any, Plan]] = {}
-"""Plans by operator overload, kept for the life of the process."""
 
 
 class _Row:
@@ -59,6 +57,8 @@ class DispatchPass(TorchDispatchMode):
     def __init__(self, root: nn.Module | None = None) -> None:
         super().__init__()
         self._root = root
+        # Plans are kept for one pass alone, so that a formula registered later is found.
+        self._plans: dict[Any, Plan] = {}
         self._rows: dict[Site, _Row] = {}
         self._uncounted: dict[str, tuple[int, list[str]]] = {}
         self._weights = Weights()
@@ -89,9 +89,9 @@ class DispatchPass(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        plan = _plans.get(func)
+        plan = self._plans.get(func)
         if plan is None:
-            plan = _plans[func] = plan_for(func)
+            plan = self._plans[func] = plan_for(func)
         if types and not _ORDINARY.issuperset(types) and _must_desugar(types):
             return NotImplemented
         road = plan.road

@@ -166,7 +166,8 @@ class ModulePaths:
             return path
         ref, names = self._names.get(id(above), (None, {}))
         if ref is None or ref() is not above:
-            names = {id(m): name for name, m in above.named_modules(remove_duplicate=False)}
+            # A module that stands in two places has the name of the first.
+            names = {id(m): name for name, m in above.named_modules()}
             self._names[id(above)] = (weakref.ref(above), names)
         name = names.get(id(module))
         if name is None or not _is_at(above, name, module):

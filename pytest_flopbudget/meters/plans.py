@@ -92,6 +92,8 @@ _PICKS: Final = {
 """Operators that read as much of a table as they return, and the table's position."""
 
 _NO_LAUNCH: Final = frozenset(f"aten::{name}" for name in (*ALLOCATIONS, *QUESTIONS))
+_BOOKKEEPING: Final = frozenset({"prim", "profiler"})
+"""Namespaces whose operators look at tensors or mark time, and compute nothing."""
 _VIEWS_BY_HAND: Final = frozenset({"aten::_unsafe_view", "aten::lift_fresh", "aten::lift"})
 """Views whose schema does not say so."""
 
@@ -125,7 +127,7 @@ def _road(  # noqa: PLR0911 - one return for each road
 ) -> Road:
     if formula is not None:
         return Road.COUNT
-    if name in _VIEWS_BY_HAND or _functional_in(name, _NO_LAUNCH) or func.namespace == "prim":
+    if name in _VIEWS_BY_HAND or _functional_in(name, _NO_LAUNCH) or func.namespace in _BOOKKEEPING:
         return Road.VIEW
     if not is_writing and any(result.alias_info is not None for result in func._schema.returns):
         return Road.VIEW

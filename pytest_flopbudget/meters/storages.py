@@ -52,11 +52,10 @@ class StorageLedger:
         self._before: dict[Site, int] = {}
         self._is_open = True
 
-    def touch(self, tensor: Tensor, path: str) -> int:
-        """Book an argument's storage, if it is new, as one that was there before.
-
-        Returns the storage's identity.
-        """
+    def touch(self, tensor: Tensor, path: str) -> None:
+        """Book an argument's storage, if it is new, as one that was there before."""
+        if tensor.layout is not torch.strided:
+            return  # it has no storage of its own; its parts are tensors with theirs
         storage = tensor.untyped_storage()
         key: int = storage._cdata
         if key not in self._entries:
@@ -67,13 +66,11 @@ class StorageLedger:
             self._before[site] = self._before.get(site, 0) + nbytes
             self._alive += nbytes
             self.peak += nbytes
-        return key
 
-    def produce(self, tensor: Tensor, site: Site) -> int:
-        """Book a result's storage, if it is new, as allocated here; note a new size.
-
-        Returns the storage's identity.
-        """
+    def produce(self, tensor: Tensor, site: Site) -> None:
+        """Book a result's storage, if it is new, as allocated here; note a new size."""
+        if tensor.layout is not torch.strided:
+            return
         storage = tensor.untyped_storage()
         key: int = storage._cdata
         entry = self._entries.get(key)
@@ -84,7 +81,6 @@ class StorageLedger:
         elif entry.nbytes != nbytes:
             self._change(entry.site, nbytes - entry.nbytes, is_own=entry.is_own)
             entry.nbytes = nbytes
-        return key
 
     def close(self) -> None:
         """Book nothing more, and let go of what is still alive."""

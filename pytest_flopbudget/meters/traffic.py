@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pytest_flopbudget.meters.plans import Plan
@@ -45,10 +46,12 @@ def bytes_moved(plan: Plan, args: Any, kwargs: Any, outputs: list[Tensor]) -> in
 
 def _nbytes_once(tensors: list[Tensor]) -> int:
     """Bytes of the tensors, those of one stretch of memory counted once."""
-    if len(tensors) == 1:
+    if len(tensors) == 1 and tensors[0].layout is torch.strided:
         return _nbytes(tensors[0])
     distinct: dict[tuple[Any, ...], Tensor] = {}
     for tensor in tensors:
+        if tensor.layout is not torch.strided:
+            continue  # its parts are read by operators of their own
         storage = tensor.untyped_storage()
         extent = (storage._cdata, tensor.storage_offset(), tensor.shape, tensor.stride())
         distinct[extent] = tensor

@@ -24,6 +24,7 @@ ALLOCATIONS: Final = (
 
 QUESTIONS: Final = (
     "_has_compatible_shallow_copy_type",
+    "_linalg_check_errors",
     "_local_scalar_dense",
     "_nested_tensor_size",
     "dense_dim",

@@ -242,7 +242,7 @@ def _elu(_x: Tensor, alpha: Any = 1, scale: Any = 1, input_scale: Any = 1) -> in
     A comparison, an exponential, a subtraction, and a multiply for each factor that is
     not 1.
     """
-    return 3 + sum(factor != 1 for factor in (alpha, scale, input_scale))
+    return 3 + sum(bool(factor != 1) for factor in (alpha, scale, input_scale))
 
 
 formula("elu")(_per_result(_elu))

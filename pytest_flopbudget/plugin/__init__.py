@@ -1,0 +1,89 @@
+"""The pytest plugin: options, markers, fixtures, and hooks that call the session.
+
+Loading it imports nothing but pytest. The hooks that follow tests are registered when
+a collected test has a budget or asks for the fixture; until then it costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from pytest_flopbudget.plugin.fixtures import (
+    flop_counter,
+    flopbudget,
+    latency_timer,
+    memory_tracker,
+)
+from pytest_flopbudget.plugin.markers import declare_markers, has_marker
+from pytest_flopbudget.plugin.options import add_options, is_controller, read_options
+
+if TYPE_CHECKING:
+    from pytest_flopbudget.plugin.hooks import RunHooks
+
+__all__ = ["flop_counter", "flopbudget", "latency_timer", "memory_tracker"]
+
+_HOOKS: Final = "flopbudget-run"
+"""The name under which the hooks that follow tests are registered."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the markers; follow tests from the start where settings or options ask for it.
+
+    The controller of xdist collects nothing, so it has to listen in any case.
+    """
+    declare_markers(config)
+    options = read_options(config)
+    if options.mode == "off":
+        return
+    if options.needs_hooks or is_controller(config) or _mentions_us(config):
+        _follow(config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Start to follow tests when one of them has a budget or asks for the fixture."""
+    if _is_idle(config) and any(_is_ours(item) for item in items):
+        _follow(config).pytest_collection_modifyitems(items)
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Start to follow tests when one with a budget is left out, so that the report says so."""
+    if items and _is_idle(items[0].config) and any(_is_ours(item) for item in items):
+        _follow(items[0].config).pytest_deselected(items)
+
+
+def _is_idle(config: pytest.Config) -> bool:
+    is_off = read_options(config).mode == "off"
+    return not is_off and not config.pluginmanager.hasplugin(_HOOKS)
+
+
+def _is_ours(item: pytest.Item) -> bool:
+    return has_marker(item) or "flopbudget" in getattr(item, "fixturenames", ())
+
+
+def _mentions_us(config: pytest.Config) -> bool:
+    """Whether the project's settings file may hold settings of ours; a look, no parse."""
+    try:
+        return b"flopbudget" in (config.rootpath / "pyproject.toml").read_bytes()
+    except OSError:
+        return False
+
+
+def _follow(config: pytest.Config) -> RunHooks:
+    """Register the hooks that follow tests.
+
+    Raises pytest.UsageError for a mistake in the settings, before any test runs.
+    """
+    from pytest_flopbudget.plugin.hooks import RunHooks
+
+    hooks = RunHooks(config)
+    config.pluginmanager.register(hooks, _HOOKS)
+    return hooks

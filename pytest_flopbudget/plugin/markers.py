@@ -1,0 +1,66 @@
+"""The plugin's markers: declared here, and read here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_flopbudget.core.markers import Marker
+    from pytest_flopbudget.core.settings import ProjectSettings
+
+_SHORTHANDS: Final = {"latency_budget": "latency", "memory_budget": "peak_memory"}
+"""Markers that bound one metric by their only argument."""
+
+_DECLARED: Final = (
+    (
+        'flop_budget(*names, region="", name=None, strict=None, **limits): what the test may cost; '
+        'names of budgets in pyproject.toml, and limits such as flops="3.7 GFLOP"'
+    ),
+    'latency_budget(limit): the same as flop_budget(latency="45 ms")',
+    'memory_budget(limit): the same as flop_budget(peak_memory="90 MiB")',
+)
+
+
+def declare_markers(config: pytest.Config) -> None:
+    """Make the markers known, also to --strict-markers."""
+    for line in _DECLARED:
+        config.addinivalue_line("markers", line)
+
+
+def has_marker(item: pytest.Item) -> bool:
+    """Whether one of the markers stands on the test, its class or its module."""
+    return any(item.get_closest_marker(name) is not None for name in ("flop_budget", *_SHORTHANDS))
+
+
+def marked_budgets(item: pytest.Item, settings: ProjectSettings) -> list[Marker]:
+    """The budgets of all markers on the test, the closest first.
+
+    Raises SettingsError, naming the test, for a marker with a mistake in it.
+    """
+    from pytest_flopbudget.core.markers import read_marker
+
+    return [
+        read_marker(args, kwargs, settings=settings, where=f"{item.nodeid}: @{name}")
+        for name, args, kwargs in _marks(item)
+    ]
+
+
+def _marks(item: pytest.Item) -> Iterator[tuple[str, tuple[Any, ...], Mapping[str, Any]]]:
+    from pytest_flopbudget.core.errors import SettingsError
+
+    for mark in item.iter_markers():
+        if mark.name == "flop_budget":
+            yield mark.name, mark.args, mark.kwargs
+        elif mark.name in _SHORTHANDS:
+            if len(mark.args) != 1:
+                raise SettingsError(
+                    f"{item.nodeid}: @{mark.name}: takes one limit; write it as "
+                    f"@pytest.mark.{mark.name}({_EXAMPLES[mark.name]!r})"
+                )
+            yield mark.name, (), {_SHORTHANDS[mark.name]: mark.args[0], **mark.kwargs}
+
+
+_EXAMPLES: Final = {"latency_budget": "45 ms", "memory_budget": "90 MiB"}

@@ -1,0 +1,109 @@
+"""The plugin's options: declared here, and read here alone."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+MODES: Final = ("off", "report", "enforce")
+_LATENCY: Final = ("auto", "always", "never")
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare the options, in a group of their own."""
+    group = parser.getgroup("flopbudget", "compute budgets (pytest-flopbudget)")
+    group.addoption(
+        "--flopbudget",
+        choices=MODES,
+        default="enforce",
+        help="off: measure nothing; report: never fail a test; enforce: fail what is over "
+        "budget (default)",
+    )
+    group.addoption(
+        "--flopbudget-json",
+        metavar="PATH",
+        help="write the report of the run as JSON to this file",
+    )
+    group.addoption(
+        "--flopbudget-baseline",
+        metavar="PATH",
+        help="the report that vs_baseline limits are held against (default: `baseline` in "
+        "[tool.flopbudget], if that file is there)",
+    )
+    group.addoption(
+        "--flopbudget-latency",
+        choices=_LATENCY,
+        default="auto",
+        help="when to time: auto, where a budget asks for it (default); always; never",
+    )
+    group.addoption(
+        "--flopbudget-update",
+        action="store_true",
+        help="write what is measured into the budgets of pyproject.toml and the baseline, and "
+        "say every change; refused where CI is set",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the user asked for."""
+
+    mode: str
+    json: Path | None
+    baseline: Path | None
+    latency: str
+    update: bool
+
+    @property
+    def needs_hooks(self) -> bool:
+        """Whether an option asks for something even of a suite without budgets."""
+        return self.json is not None or self.baseline is not None or self.update
+
+
+def read_options(config: pytest.Config) -> Options:
+    """The options of this run; paths are relative to where pytest was started."""
+    option: argparse.Namespace = config.option
+    start = config.invocation_params.dir
+
+    def path(text: str | None) -> Path | None:
+        return None if text is None else start / text
+
+    return Options(
+        mode=option.flopbudget,
+        json=path(option.flopbudget_json),
+        baseline=path(option.flopbudget_baseline),
+        latency=option.flopbudget_latency,
+        update=option.flopbudget_update,
+    )
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process runs tests for a controller of xdist."""
+    return hasattr(config, "workerinput")
+
+
+def is_controller(config: pytest.Config) -> bool:
+    """Whether this process hands its tests to workers of xdist."""
+    return not is_worker(config) and getattr(config.option, "dist", "no") != "no"
+
+
+def selection_of(config: pytest.Config) -> tuple[str, ...]:
+    """The options that leave tests of the suite out, as the user wrote them."""
+    option = config.option
+    found: list[str] = []
+    if getattr(option, "keyword", ""):
+        found.append(f"-k {option.keyword}")
+    if getattr(option, "markexpr", ""):
+        found.append(f"-m {option.markexpr}")
+    found += [
+        flag
+        for name, flag in (("lf", "--lf"), ("stepwise", "--stepwise"), ("maxfail", "--maxfail"))
+        if getattr(option, name, False)
+    ]
+    found += [f"--deselect {prefix}" for prefix in getattr(option, "deselect", None) or ()]
+    found += [argument for argument in config.args if "::" in argument]
+    return tuple(found)

@@ -1,0 +1,13 @@
+"""What the plugin keeps on pytest's objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_flopbudget.session.testrun import TestRun
+
+RUN: Final[pytest.StashKey[TestRun]] = pytest.StashKey()
+"""On an item: what it measures."""

@@ -1,0 +1,285 @@
+"""One test: what it measures, and what its budgets say of that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from pytest_flopbudget.core.budgets import Budget, Limit
+from pytest_flopbudget.core.errors import MeasureError, nearest
+from pytest_flopbudget.core.judging import Context, judge_test
+from pytest_flopbudget.core.measurement import Measurement, Value
+from pytest_flopbudget.core.metrics import METRICS, NOT_MEASURED_YET, Better, Kind
+from pytest_flopbudget.core.report import TestOutcome, TestReport
+from pytest_flopbudget.core.verdicts import Outcome, Verdict
+from pytest_flopbudget.session.lock import machine_lock
+
+if TYPE_CHECKING:
+    from pytest_flopbudget.meters.latency import LatencyTimer
+
+LATENCY_CHOICES: Final = ("auto", "always", "never")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What every test of a run shares."""
+
+    latency: str = "auto"
+    """When to take latency: one of `LATENCY_CHOICES`."""
+    machines: frozenset[str] = frozenset()
+    """Names of the machines in the settings that this one counts as."""
+    baseline: Mapping[str, TestReport] | None = None
+    """The tests of the baseline report by id, when there is one."""
+
+
+class TestRun:
+    """Collects what one test measures, and holds it to the test's budgets.
+
+    This is what the `flopbudget` fixture hands to the test.
+    """
+
+    __test__ = False  # pytest would otherwise take the name for a test class
+
+    def __init__(self, test: TestReport, subject: str, surroundings: Surroundings) -> None:
+        self._test = test
+        self._subject = subject
+        self._surroundings = surroundings
+        self._measurements: dict[str, Measurement] = {}
+        self._recorded: dict[str, Value] = {}
+
+    def __call__(
+        self, fn: Callable[..., Any], /, *args: Any, name: str | None = None, **kwargs: Any
+    ) -> Any:
+        """What the callable returns; the call is counted, and timed if a budget asks.
+
+        name: the region's name, for `flop_budget(region=...)` and `ratio_to`.
+        `fn` is called once under the counter, and again only for latency.
+        """
+        from pytest_flopbudget.meters.measure import count_call, time_call
+
+        region = name or ""
+        self._claim(region)
+        with self._keeping_partial():
+            counted = count_call(fn, args, kwargs, region)
+        # The result is the test's alone: kept here it would live until the test ends.
+        measurement = self._measurements[region] = replace(counted, output=None)
+        if self.wants_latency(region):
+            with machine_lock():
+                self._measurements[region] = time_call(measurement, _timer(), fn, args, kwargs)
+        return counted.output
+
+    @contextmanager
+    def region(self, name: str = "") -> Iterator[None]:
+        """A `with` block whose exact metrics are measured under this name.
+
+        A block cannot be repeated, so it has no latency: measure a callable for that.
+        """
+        if self.wants_latency(name, is_asked_by_budget=True):
+            raise MeasureError(
+                f"{self._subject}: a latency budget stands on {_called(name)}, which is a block "
+                f"and cannot be repeated; measure a callable instead: flopbudget(fn, name={name!r})"
+            )
+        with self.counting(name):
+            yield
+
+    @contextmanager
+    def counting(self, name: str = "") -> Iterator[None]:
+        """The same block for whoever can repeat it, and then calls `repeat` for latency."""
+        from pytest_flopbudget.meters.dispatch import DispatchPass
+
+        self._claim(name)
+        counting = DispatchPass()
+        is_partial = True
+        try:
+            with counting:
+                yield
+            is_partial = False
+        finally:
+            self._measurements[name] = counting.measurement(name, is_partial=is_partial)
+
+    def record(self, metric: str, value: float, *, better: str = "lower") -> None:
+        """Add a metric of the test's own, such as an accuracy, for budgets and the report.
+
+        metric: any name that is not one of the plugin's metrics.
+        value: a finite number, or a tensor of one element.
+        better: which direction is better, "lower" or "higher".
+        """
+        self._recorded[metric] = _checked_value(metric, value, better, self._recorded)
+
+    @property
+    def measurements(self) -> Mapping[str, Measurement]:
+        """Everything measured so far, by region name."""
+        return self._measurements
+
+    def __getattr__(self, name: str) -> Any:
+        """A metric of the latest measurement, such as `flops`; or `by_module` and so on."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        recorded = self._recorded.get(name)
+        if recorded is not None:
+            return recorded.value
+        if not self._measurements:
+            raise AttributeError(
+                f"flopbudget.{name}: nothing is measured yet; call flopbudget(model, x) first"
+            )
+        return getattr(next(reversed(self._measurements.values())), name)
+
+    def repeat(self, fn: Callable[..., Any], kwargs: dict[str, Any]) -> None:
+        """Time further calls of the test's own function, whose first call was a region."""
+        from pytest_flopbudget.meters.measure import time_call
+
+        with machine_lock():
+            timed = time_call(self._measurements[""], _timer(), fn, (), kwargs)
+        self._measurements[""] = timed
+
+    def wants_latency(self, region: str, *, is_asked_by_budget: bool = False) -> bool:
+        """Whether this region is to be timed: a budget asks for it here, or all are timed.
+
+        is_asked_by_budget: look at the budgets alone, not at the option `always`.
+        """
+        when = self._surroundings.latency
+        if when == "never":
+            return False
+        if when == "always" and not is_asked_by_budget:
+            return True
+        return any(
+            _is_sampled(limit) and (limit.on is None or limit.on in self._surroundings.machines)
+            for budget in self._test.budgets
+            if budget.region == region
+            for limit in budget.limits
+        )
+
+    def finish(self, *, is_complete: bool) -> TestReport:
+        """The test's report: its measurements, and a verdict for each of its limits.
+
+        is_complete: whether the test ran to its end; of one that did not, what it never
+        came to measure is no verdict.
+        """
+        measurements = self._all_measurements()
+        verdicts = self._judge(measurements)
+        if not is_complete:
+            unreached = (Outcome.NOT_MEASURED, Outcome.PENDING)
+            verdicts = tuple(v for v in verdicts if v.outcome not in unreached)
+        return replace(
+            self._test,
+            outcome=TestOutcome.PASSED if is_complete else TestOutcome.FAILED,
+            measurements=measurements,
+            verdicts=verdicts,
+        )
+
+    def _judge(self, measurements: tuple[Measurement, ...]) -> tuple[Verdict, ...]:
+        baseline = self._surroundings.baseline
+        before = None if baseline is None else baseline.get(self._test.id)
+        context = Context(
+            baseline={m.name: m for m in before.measurements if not m.is_partial}
+            if before is not None
+            else None,
+            machines=self._surroundings.machines,
+            references=named_measurements(self._test.budgets, measurements),
+        )
+        budgets = self._test.budgets
+        switched_off: tuple[Verdict, ...] = ()
+        if self._surroundings.latency == "never":
+            switched_off = tuple(_never_timed(budgets))
+            budgets = tuple(_without_sampled(budget) for budget in budgets)
+        return (
+            *judge_test(budgets, measurements, context, subject=self._subject),
+            *switched_off,
+        )
+
+    def _all_measurements(self) -> tuple[Measurement, ...]:
+        """What was measured and, with the test's own call, what was recorded."""
+        if not self._recorded:
+            return tuple(self._measurements.values())
+        call = self._measurements.get("") or Measurement(values={})
+        with_records = replace(call, values={**call.values, **self._recorded})
+        others = (m for name, m in self._measurements.items() if name)
+        return (with_records, *others)
+
+    def _claim(self, region: str) -> None:
+        """Refuse to measure one region twice: a budget could not tell which of both it means."""
+        if region in self._measurements:
+            raise MeasureError(
+                f"{self._subject}: {_called(region)} is measured already; give the second "
+                'measurement a name of its own: flopbudget(fn, name="...") or region("...")'
+            )
+
+    @contextmanager
+    def _keeping_partial(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            partial = getattr(error, "flopbudget_partial", None)
+            if partial is not None:
+                self._measurements[partial.name] = partial
+            raise
+
+
+def named_measurements(
+    budgets: tuple[Budget, ...], measurements: tuple[Measurement, ...]
+) -> dict[str, Measurement]:
+    """The complete measurements that `ratio_to` can name: by region, and by marker name."""
+    complete = {m.name: m for m in measurements if not m.is_partial}
+    named = {name: m for name, m in complete.items() if name}
+    for budget in budgets:
+        if budget.name is not None and budget.region in complete:
+            named[budget.name] = complete[budget.region]
+    return named
+
+
+def _timer() -> LatencyTimer:
+    from pytest_flopbudget.meters.latency import LatencyTimer
+
+    return LatencyTimer()
+
+
+def _called(region: str) -> str:
+    return f"region {region!r}" if region else "the region without a name"
+
+
+def _is_sampled(limit: Limit) -> bool:
+    metric = METRICS.get(limit.metric)
+    return metric is not None and metric.kind is Kind.SAMPLED
+
+
+def _without_sampled(budget: Budget) -> Budget:
+    return replace(budget, limits=tuple(lim for lim in budget.limits if not _is_sampled(lim)))
+
+
+def _never_timed(budgets: tuple[Budget, ...]) -> Iterator[Verdict]:
+    for budget in budgets:
+        for limit in budget.limits:
+            if _is_sampled(limit):
+                yield Verdict(
+                    region=budget.region,
+                    metric=limit.metric,
+                    outcome=Outcome.NOT_GATED,
+                    reason=f"{limit.metric} was not taken: --flopbudget-latency=never",
+                    severity=limit.severity,
+                )
+
+
+def _checked_value(metric: str, value: float, better: str, recorded: Mapping[str, Value]) -> Value:
+    if metric in METRICS or metric in NOT_MEASURED_YET:
+        raise MeasureError(
+            f"flopbudget.record: {metric!r} is a metric of the plugin's own; choose another name"
+        )
+    if metric in recorded:
+        raise MeasureError(f"flopbudget.record: {metric!r} is recorded already")
+    directions = [direction.value for direction in Better]
+    if better not in directions:
+        guess = nearest(better, directions) or "higher"
+        raise MeasureError(
+            f"flopbudget.record: better={better!r} is no direction; write better={guess!r}"
+        )
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise MeasureError(f"flopbudget.record: {metric} is {value!r}; give one number") from None
+    if not math.isfinite(number):
+        raise MeasureError(f"flopbudget.record: {metric} is {number}; give a finite number")
+    exact = value if isinstance(value, int) and not isinstance(value, bool) else number
+    return Value(value=exact, better=Better(better))

@@ -107,7 +107,7 @@ def render_measurement(measurement: Measurement, *, title: str, width: int = WID
             note = f"{low} to {high}"
         title_words = clean(metric_named(name).title)
         line = f"  {cut(title_words, 24):<24}{amount(value.value, name):>16}  {note:>24}"
-        lines.append(line.rstrip())
+        lines.append(cut(line.rstrip(), width))
     if measurement.samples is not None:
         samples = measurement.samples
         lines.append(

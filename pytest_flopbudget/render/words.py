@@ -59,7 +59,7 @@ def with_region(name: str, region: str) -> str:
 def percent(share: float) -> str:
     """The share in whole percent; with more digits where it would else print as 100."""
     value = share * _WHOLE
-    if 0 < value < _HALF_A_PERCENT:
+    if 0 < value <= _HALF_A_PERCENT:
         return "< 1 %"
     for digits in range(5):
         text = f"{value:.{digits}f}"

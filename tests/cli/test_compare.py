@@ -1,0 +1,218 @@
+"""`flopbudget compare`: exit codes, formats, and what a job of GitHub gets to see."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_flopbudget.cli import compare
+from pytest_flopbudget.cli.exits import Exit
+from pytest_flopbudget.core.errors import FlopBudgetError
+from pytest_flopbudget.core.report import Report
+from pytest_flopbudget.render.markdown import SUMMARY_BYTES
+from pytest_flopbudget.store.files import write_report
+
+from ..builders import budgeted, limit, measured, reported
+
+Capture = pytest.CaptureFixture[str]
+Patch = pytest.MonkeyPatch
+GITHUB = ("GITHUB_WORKSPACE", "GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT", "GITHUB_ACTIONS")
+
+
+def one_test(macs: int, maximum: int = 10, name: str = "test_mlp") -> Report:
+    limits = (limit("macs", maximum, source="marker"),)
+    return reported(
+        budgeted(f"tests/test_a.py::{name}", measured(macs={"fc": macs}), limits=limits)
+    )
+
+
+def run(*args: object) -> Exit:
+    parser = argparse.ArgumentParser()
+    compare.add_arguments(parser)
+    return compare.run(parser.parse_args([str(arg) for arg in args]))
+
+
+@pytest.fixture(autouse=True)
+def _no_job(monkeypatch: Patch, tmp_path: Path) -> None:
+    """The tests may themselves run in a job."""
+    for name in GITHUB:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def job(monkeypatch: Patch, tmp_path: Path) -> Path:
+    """A checkout in a job: its folder, in which summary.md and output.txt appear."""
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output.txt"))
+    return tmp_path
+
+
+def written(path: str, report: Report) -> Path:
+    write_report(report, Path(path))
+    return Path(path)
+
+
+class TestExitCodes:
+    @pytest.mark.parametrize(
+        ("head", "code"),
+        [
+            (one_test(10), Exit.WITHIN),
+            (one_test(11), Exit.OVER),
+            (one_test(19, maximum=20), Exit.WITHIN),
+            (reported(), Exit.NOTHING_MEASURED),
+        ],
+        ids=["within", "over", "loosened", "nothing"],
+    )
+    def test_the_exit_code_is_the_verdict(self, head: Report, code: Exit) -> None:
+        base = written("base.json", one_test(5))
+        assert run(base, written("head.json", head)) is code
+
+    def test_growth_beyond_what_is_allowed_is_over(self) -> None:
+        limits = (limit("macs", vs_baseline=0),)
+        paths = [
+            written(
+                f"{macs}.json",
+                reported(budgeted("t.py::t", measured(macs={"": macs}), limits=limits)),
+            )
+            for macs in (1, 2)
+        ]
+        assert run(*paths) is Exit.OVER
+        assert run(*reversed(paths)) is Exit.WITHIN
+
+    def test_a_head_alone_is_held_to_its_own_budgets(self, capsys: Capture) -> None:
+        assert run(written("head.json", one_test(11))) is Exit.OVER
+        assert "no baseline yet: absolute budgets alone are judged" in capsys.readouterr().out
+
+    def test_three_reports_are_too_many(self) -> None:
+        with pytest.raises(FlopBudgetError, match=r"give two reports, BASE.json HEAD.json"):
+            run("a.json", "b.json", "c.json")
+
+    def test_a_report_that_is_not_there_is_named(self) -> None:
+        with pytest.raises(FlopBudgetError, match=r"^gone.json: cannot read the report"):
+            run("gone.json")
+
+
+class TestFormats:
+    @pytest.mark.parametrize(
+        ("name", "start"),
+        [
+            ("terminal", "1 over budget"),
+            ("markdown", "### "),
+            ("json", "{"),
+        ],
+    )
+    def test_each_format_is_printed_or_written(
+        self, name: str, start: str, tmp_path: Path, capsys: Capture
+    ) -> None:
+        paths = written("base.json", one_test(5)), written("head.json", one_test(11))
+        run(*paths, "--format", name)
+        printed = capsys.readouterr().out
+        assert printed.startswith(start)
+        assert run(*paths, "--format", name, "--output", "page.txt") is Exit.OVER
+        assert capsys.readouterr().out == ""
+        assert (tmp_path / "page.txt").read_text(encoding="utf-8") == printed
+
+    def test_json_is_json(self, capsys: Capture) -> None:
+        run(written("head.json", one_test(11)), "--format", "json")
+        assert json.loads(capsys.readouterr().out)["standing"] == "over"
+
+    def test_a_file_that_cannot_be_written_is_named(self) -> None:
+        head = written("head.json", one_test(1))
+        with pytest.raises(FlopBudgetError, match=r"^gone/page.txt: cannot write: No such file"):
+            run(head, "--output", "gone/page.txt")
+
+
+class TestGitHub:
+    def test_an_error_stands_at_the_test(self, capsys: Capture) -> None:
+        assert run(written("head.json", one_test(11)), "--format", "github") is Exit.OVER
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.startswith(
+            "::error file=tests/test_a.py,line=3::test_mlp used 11 MAC, budget 10 MAC (+10 %25)"
+        )
+
+    def test_the_file_is_named_from_the_root_of_the_checkout(
+        self, job: Path, monkeypatch: Patch, capsys: Capture
+    ) -> None:
+        (job / "models" / "tests").mkdir(parents=True)
+        (job / "models" / "tests" / "test_a.py").touch()
+        monkeypatch.chdir(job / "models" / "tests")
+        run(written("head.json", one_test(11)), "--format", "github")
+        assert "file=models/tests/test_a.py,line=3" in capsys.readouterr().out
+
+    def test_a_file_outside_the_checkout_keeps_its_name(
+        self,
+        job: Path,
+        monkeypatch: Patch,
+        tmp_path_factory: pytest.TempPathFactory,
+        capsys: Capture,
+    ) -> None:
+        elsewhere = tmp_path_factory.mktemp("elsewhere")
+        (elsewhere / "tests").mkdir()
+        (elsewhere / "tests" / "test_a.py").touch()
+        monkeypatch.chdir(elsewhere)
+        run(written("head.json", one_test(11)), "--format", "github")
+        assert "file=tests/test_a.py,line=3" in capsys.readouterr().out
+
+    def test_the_summary_is_appended_and_the_outputs_are_set(self, job: Path) -> None:
+        (job / "summary.md").write_text("# Before\n")
+        head = written("head.json", one_test(19, maximum=20))
+        run(written("base.json", one_test(5)), head, "--format", "github")
+        summary = (job / "summary.md").read_text(encoding="utf-8")
+        assert summary.startswith("# Before\n### ")
+        assert "[!CAUTION]" in summary
+        values = (job / "output.txt").read_text().splitlines()[1::3]
+        assert values == ["pass", "0", "1", str((job / "head.json").resolve())]
+
+    def test_outside_a_job_only_the_annotations_appear(self, tmp_path: Path) -> None:
+        run(written("head.json", one_test(11)), "--format", "github")
+        assert [entry.name for entry in tmp_path.iterdir()] == ["head.json"]
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "test[a\n::error::forged]",
+            "test[a\r\n::set-output name=x::y]",
+            "test[50%0A::error::forged]",
+            "test[x,line=1::forged]",
+            "test[\u2028::error::forged]",
+            "test[\udcff]",
+        ],
+    )
+    def test_no_name_can_write_a_command_of_its_own(self, name: str, capsys: Capture) -> None:
+        report = reported(
+            budgeted(f"{name}::{name}", measured(macs={"": 2}), limits=(limit("macs", 1),))
+        )
+        run(written("head.json", report), "--format", "github")
+        (line,) = capsys.readouterr().out.split("\n")[:-1]
+        # ::error PROPERTIES::MESSAGE, where the runner ends the properties at the first "::".
+        properties = line.removeprefix("::error ").partition("::")[0]
+        assert [one.partition("=")[0] for one in properties.split(",")] == ["file", "line"]
+        assert "%0A" not in line.replace("%250A", "")
+
+    def test_the_summary_keeps_below_the_limit_of_a_job(self, job: Path) -> None:
+        tests = [
+            budgeted(
+                f"t.py::test_{'x' * 100}_{n}", measured(macs={"": 2}), limits=(limit("macs", 1),)
+            )
+            for n in range(6000)
+        ]
+        run(written("head.json", reported(*tests)), "--format", "github")
+        size = (job / "summary.md").stat().st_size
+        assert SUMMARY_BYTES // 2 < size <= SUMMARY_BYTES
+
+    def test_it_has_no_file_to_write_to(self) -> None:
+        head = written("head.json", one_test(1))
+        with pytest.raises(FlopBudgetError, match="leave out --output"):
+            run(head, "--format", "github", "--output", "page.txt")
+
+    def test_a_missing_library_is_named_with_the_cure(self, monkeypatch: Patch) -> None:
+        monkeypatch.setitem(sys.modules, "github_action_utils", None)
+        head = written("head.json", one_test(1))
+        with pytest.raises(FlopBudgetError, match=r'pip install "pytest-flopbudget\[github\]"'):
+            run(head, "--format", "github")

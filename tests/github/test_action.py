@@ -83,6 +83,11 @@ def test_only_the_comment_step_is_given_the_token() -> None:
     assert given == ["Comment"]
 
 
+def test_the_comment_step_alone_may_fail_without_failing_the_job() -> None:
+    steps = action()["runs"]["steps"]
+    assert [step["name"] for step in steps if step.get("continue-on-error")] == ["Comment"]
+
+
 def test_the_documentation_lists_the_inputs_with_their_defaults() -> None:
     declared = {
         name: [f"`{given['default']}`" if given["default"] else "", given["description"]]

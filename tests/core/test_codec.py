@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -470,3 +471,10 @@ def test_the_rows_of_the_operators_add_up_the_modules() -> None:
     assert json.loads(encode_test(test))["operators"] == [
         {"region": "", "operator": "aten.mm", "calls": 2, "flops": 12}
     ]
+
+
+def test_the_report_that_the_documents_show_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+    shown = json.loads(page.partition("```json\n")[2].partition("```")[0])
+    jsonschema.validate(shown, SCHEMA, cls=jsonschema.Draft202012Validator)
+    assert report_to_json(report_from_json(shown, where="docs/report.md")) == shown

@@ -30,6 +30,7 @@ from pytest_flopbudget.render.words import (
     names_of,
     percent,
     sides,
+    timings_of,
     value_and_bound,
     values_of,
     with_region,
@@ -152,9 +153,7 @@ def _blocks(comparison: Comparison) -> Iterator[_Block]:
     yield _folded(_renamed(comparison), "Renamed")
     yield _folded(_undecided(names, comparison.undecided), "Not decided")
     yield _folded(_uncounted(names, comparison), "Uncounted operators")
-    yield _folded(
-        _incomparable(names, comparison.incomparable), "Not comparable: two separate runs"
-    )
+    yield _folded(_incomparable(names, timings_of(comparison)), "Not comparable: two separate runs")
     yield _folded(_facts(comparison), "Another machine or other versions")
     yield _folded(
         _Block(head="", rows=tuple(f"- {cell(names[test])}" for test in comparison.unchanged)),

@@ -8,7 +8,7 @@ from typing import Final
 
 from pytest_flopbudget.core.comparison import BudgetChange, Comparison, Delta, Entry, Standing
 from pytest_flopbudget.core.measurement import Measurement, Uncounted
-from pytest_flopbudget.core.metrics import UNCOUNTED, metric_named
+from pytest_flopbudget.core.metrics import METRICS, UNCOUNTED, Kind, metric_named
 from pytest_flopbudget.core.pairing import limit_of
 from pytest_flopbudget.core.quantity import format_pair
 from pytest_flopbudget.core.report import Report, TestReport
@@ -28,6 +28,7 @@ from pytest_flopbudget.render.words import (
     plural,
     short_names,
     sides,
+    timings_of,
     value_and_bound,
     values_of,
     verdict_word,
@@ -36,11 +37,13 @@ from pytest_flopbudget.render.words import (
 
 WIDTH: Final = 80
 _NARROWEST: Final = 12
+_LABEL: Final = 24
 _MOST_WITHIN: Final = 40
 """Rows of what is within its budget; what is not is always shown."""
 _MOST_ROWS: Final = 20
 _MOST_UNCOUNTED: Final = 8
 _BRIEF: Final = ("flops", "macs", "int_ops", "peak_memory", "params", "latency")
+_RANKS: Final = {name: rank for rank, name in enumerate(METRICS)}
 _FINE: Final = frozenset({Outcome.WITHIN, Outcome.IMPROVED})
 _LEFT: Final = frozenset({0, 1, 5})
 """Columns of words; the others hold numbers, and end under each other."""
@@ -70,13 +73,10 @@ def render_comparison(comparison: Comparison, *, width: int = WIDTH) -> str:
     lines += _budget_section("LOOSENED BUDGETS", comparison.loosened, names, width)
     lines += _delta_section("over budget", comparison.over, names, width)
     lines += _delta_section("over, only warned of", comparison.warned, names, width)
-    broken = {(d.place.test, d.place.region, d.place.metric) for d in comparison.over}
-    moved = [
-        d
-        for d in comparison.changed
-        if (d.place.test, d.place.region, d.place.metric) not in broken
-    ]
-    lines += _delta_section("changed", moved, names, width)
+    shown, hidden = _telling(comparison)
+    lines += _delta_section("changed", shown, names, width)
+    if hidden:
+        lines.append(f"  ... and {plural(hidden, 'metric')} more; --format markdown lists all")
     lines += _budget_section("tightened budgets", comparison.tightened, names, width)
     lines += _budget_section("new budgets", comparison.added, names, width)
     for title, entries in (
@@ -92,6 +92,23 @@ def render_comparison(comparison: Comparison, *, width: int = WIDTH) -> str:
     if comparison.standing is Standing.NOTHING_MEASURED:
         lines += ["", "Nothing was measured."]
     return "\n".join(lines) + "\n"
+
+
+def _telling(comparison: Comparison) -> tuple[list[Delta], int]:
+    """The changes that say most, one a region where no budget says which; and how many are left.
+
+    A wider layer moves ten metrics of every test that runs it, in the same way.
+    """
+    told = {(d.place.test, d.place.region) for d in comparison.over}
+    broken = {delta.place for delta in comparison.over}
+    moved = [delta for delta in comparison.changed if delta.place not in broken]
+    shown = [d for d in moved if d.is_budgeted or d.metric.kind is Kind.RECORDED]
+    told.update((d.place.test, d.place.region) for d in shown)
+    for delta in sorted(moved, key=lambda d: _RANKS.get(d.place.metric, len(_RANKS))):
+        if (delta.place.test, delta.place.region) not in told:
+            told.add((delta.place.test, delta.place.region))
+            shown.append(delta)
+    return shown, len(moved) - len(shown)
 
 
 def render_measurement(measurement: Measurement, *, title: str, width: int = WIDTH) -> str:
@@ -169,8 +186,13 @@ def _unbudgeted(test: TestReport, name: str, width: int) -> Iterator[str]:
                 for metric in _BRIEF
                 if metric in m.values and m.values[metric].value
             ]
-            label = cut(with_region(name, m.name), 24)
-            yield cut(f"{label}  no budget  {', '.join(shown)}", width)
+            label = cut(with_region(name, m.name), _LABEL)
+            line = f"{label}  no budget"
+            for text in shown:
+                # What does not fit is in the report; a number is never cut in two.
+                if len(line) + len(text) + 2 <= width:
+                    line += f"  {text}"
+            yield line
 
 
 def _remarks(test: TestReport, name: str, width: int, *, is_enforced: bool) -> Iterator[str]:
@@ -291,7 +313,7 @@ def _undecided_section(comparison: Comparison, names: dict[str, str], width: int
         width,
     )
     items = []
-    for delta in comparison.incomparable:
+    for delta in timings_of(comparison):
         base, head = values_of(delta)
         name = with_region(names[delta.place.test], delta.place.region)
         items.append(f"{name}: {delta.place.metric} was {base}, is {head}")

@@ -150,6 +150,11 @@ def names_of(comparison: Comparison) -> dict[str, str]:
     return short_names([*ids, *c.unchanged])
 
 
+def timings_of(comparison: Comparison) -> list[Delta]:
+    """The sampled metrics worth a row: what a budget bounds, and else the median alone."""
+    return [d for d in comparison.incomparable if d.is_budgeted or d.place.metric == "latency"]
+
+
 def headline(comparison: Comparison) -> str:
     """The whole comparison in a few counts, the worst first."""
     regressed, loosened = len(comparison.regressed), len(comparison.loosened)

@@ -76,7 +76,7 @@ class TestSummary:
             budgeted("t.py::t", measured("decode", macs={"": 7}, flops=14, ops=0, peak_memory=2048))
         )
         assert render_summary(report) == (
-            "t: decode  no budget  flops 14 FLOP, macs 7 MAC, peak_memory 2 KiB"
+            "t: decode  no budget  flops 14 FLOP  macs 7 MAC  peak_memory 2 KiB"
         )
 
     def test_nothing_measured_prints_nothing(self) -> None:
@@ -171,6 +171,33 @@ class TestComparison:
     def test_a_change_within_budget_names_both_sides(self, comparison: Comparison) -> None:
         text = render_comparison(comparison)
         assert "test_slim: macs 80 MAC -> 60 MAC (-25 %); fc (aten.mm): -20 MAC" in text
+
+    def test_a_wider_layer_has_one_line_a_region_where_no_budget_says_which(self) -> None:
+        base, head = (
+            reported(
+                budgeted("t.py::test_free", measured(flops=2 * n, macs=None, ops=n, params=n)),
+                budgeted(
+                    "t.py::test_kept",
+                    measured(flops=2 * n, params=n, accuracy=n / 10),
+                    limits=(limit("params", 9),),
+                ),
+            )
+            for n in (3, 4)
+        )
+        lines = render_comparison(compare(base, head)).splitlines()
+        assert [line for line in lines if "->" in line] == [
+            "  test_kept: params 3 -> 4 (+33.3 %)",
+            "  test_kept: accuracy 0.3 -> 0.4 (+33.3 %)",
+            "  test_free: flops 6 FLOP -> 8 FLOP (+33.3 %)",
+        ]
+        # Hidden are ops and params of the one test, and flops of the other.
+        assert "  ... and 3 metrics more; --format markdown lists all" in lines
+
+    def test_of_timings_only_the_median_has_a_line(self) -> None:
+        report = reported(budgeted("t.py::t", measured(latency=0.1, latency_p95=0.2)))
+        text = render_comparison(compare(report, report))
+        assert "latency was 100 ms" in text
+        assert "p95" not in text
 
     def test_every_part_has_its_title(self, comparison: Comparison) -> None:
         titles = [

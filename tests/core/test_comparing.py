@@ -205,6 +205,13 @@ class TestGrowth:
         # Not even the sentence about it puts the two beside each other.
         assert comparison.undecided[0].base is None
 
+    def test_a_base_does_not_settle_what_a_timing_left_open(self) -> None:
+        open_ended = measured(latency=Value(value=1.0, low=0.9, high=1.1))
+        report = reported(budgeted(A, open_ended, limits=(limit("latency", 1, vs_baseline=0.05),)))
+        (delta,) = compare(report, report).undecided
+        assert delta.verdict is not None
+        assert delta.verdict.outcome is Outcome.INCONCLUSIVE
+
 
 class TestWhoIsThere:
     def test_new_and_removed_tests_are_told_apart(self) -> None:

@@ -97,7 +97,9 @@ class DispatchPass(TorchDispatchMode):
         road = plan.road
         if road is Road.VIEW:
             return self._pass_view(func, plan, args, kwargs)
-        if road is Road.DECOMPOSE or road is Road.LOOK_INSIDE:
+        has_parts = road is Road.DECOMPOSE or road is Road.LOOK_INSIDE
+        # torch's Python decompositions ask for sizes, which a nested tensor has none of.
+        if has_parts and not any(tensor.is_nested for tensor in _tensors(args)):
             with self:
                 if road is Road.DECOMPOSE:
                     result = func.decompose(*args, **kwargs)
@@ -247,7 +249,7 @@ def _work(plan: Plan, args: Any, kwargs: Any, result: Any, inputs: list[Tensor])
     for tensor in inputs:
         if tensor.layout is not torch.strided and "mkldnn" not in plan.name:
             return None  # a sparse product costs by its non-zeros, not by its shape
-        if tensor.is_quantized:
+        if tensor.is_quantized or tensor.is_nested:
             return None
     if plan.written_keywords:
         kwargs = {key: v for key, v in kwargs.items() if key not in plan.written_keywords}
@@ -258,4 +260,6 @@ def _work(plan: Plan, args: Any, kwargs: Any, result: Any, inputs: list[Tensor])
 def _describe(tensor: Tensor) -> str:
     from pytest_flopbudget.meters.dtypes import short_name
 
+    if tensor.is_nested:
+        return f"{short_name(tensor.dtype)}[nested]"
     return f"{short_name(tensor.dtype)}[{','.join(str(size) for size in tensor.shape)}]"

@@ -94,7 +94,15 @@ _PICKS: Final = {
 _NO_LAUNCH: Final = frozenset(f"aten::{name}" for name in (*ALLOCATIONS, *QUESTIONS))
 _BOOKKEEPING: Final = frozenset({"prim", "profiler"})
 """Namespaces whose operators look at tensors or mark time, and compute nothing."""
-_VIEWS_BY_HAND: Final = frozenset({"aten::_unsafe_view", "aten::lift_fresh", "aten::lift"})
+_VIEWS_BY_HAND: Final = frozenset(
+    {
+        "aten::_unsafe_view",
+        "aten::lift",
+        "aten::lift_fresh",
+        "aten::unsafe_split",
+        "aten::unsafe_split_with_sizes",
+    }
+)
 """Views whose schema does not say so."""
 
 

@@ -46,11 +46,11 @@ def bytes_moved(plan: Plan, args: Any, kwargs: Any, outputs: list[Tensor]) -> in
 
 def _nbytes_once(tensors: list[Tensor]) -> int:
     """Bytes of the tensors, those of one stretch of memory counted once."""
-    if len(tensors) == 1 and tensors[0].layout is torch.strided:
+    if len(tensors) == 1 and tensors[0].layout is torch.strided and not tensors[0].is_nested:
         return _nbytes(tensors[0])
     distinct: dict[tuple[Any, ...], Tensor] = {}
     for tensor in tensors:
-        if tensor.layout is not torch.strided:
+        if tensor.layout is not torch.strided or tensor.is_nested:
             continue  # its parts are read by operators of their own
         storage = tensor.untyped_storage()
         extent = (storage._cdata, tensor.storage_offset(), tensor.shape, tensor.stride())

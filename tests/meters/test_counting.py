@@ -324,6 +324,15 @@ def test_sparse_product_is_not_counted_as_a_dense_one():
     assert m.uncounted
 
 
+def test_nested_tensor_runs_and_is_reported():
+    with pytest.warns(UserWarning, match="nested tensors"):
+        nested = torch.nested.nested_tensor([torch.randn(3, 8), torch.randn(5, 8)])
+    m = measure(functional.linear, nested, torch.randn(4, 8))
+    assert m.output.is_nested
+    assert m.macs == 0
+    assert "f32[nested]" in m.uncounted[0].shapes[0]
+
+
 def test_registered_formula_counts_a_custom_operator():
     @torch.library.custom_op("flopbudget_test::rotate", mutates_args=())
     def rotate(x: torch.Tensor) -> torch.Tensor:

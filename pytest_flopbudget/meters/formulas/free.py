@@ -24,6 +24,7 @@ ALLOCATIONS: Final = (
 
 QUESTIONS: Final = (
     "_has_compatible_shallow_copy_type",
+    "_has_same_storage_numel",
     "_linalg_check_errors",
     "_local_scalar_dense",
     "_nested_tensor_size",

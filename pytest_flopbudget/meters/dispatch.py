@@ -21,6 +21,7 @@ from pytest_flopbudget.meters.formulas.registry import Work
 from pytest_flopbudget.meters.modules import ModulePaths
 from pytest_flopbudget.meters.plans import Plan, Road, plan_for
 from pytest_flopbudget.meters.storages import Site, StorageLedger
+from pytest_flopbudget.meters.threads import ThreadWatch
 from pytest_flopbudget.meters.traffic import bytes_moved
 from pytest_flopbudget.meters.traffic import tensors_in as _tensors
 from pytest_flopbudget.meters.weights import Weights
@@ -49,7 +50,7 @@ class DispatchPass(TorchDispatchMode):
     """Counts every operator of this thread between enter and exit.
 
     root: the module that the region will call, when that is known.
-    Operators that other threads run are not seen.
+    Operators of threads that the region starts are reported as uncounted.
     """
 
     supports_higher_order_operators = True
@@ -66,11 +67,13 @@ class DispatchPass(TorchDispatchMode):
         self._paths = ModulePaths(
             root, on_root=self._weights.learn, on_root_done=self._weights.count
         )
+        self._threads = ThreadWatch(self._note_elsewhere)
         self._depth = 0
 
     def __enter__(self) -> DispatchPass:
         if self._depth == 0:
             self._paths.start()
+            self._threads.start()
         self._depth += 1
         super().__enter__()
         return self
@@ -79,6 +82,7 @@ class DispatchPass(TorchDispatchMode):
         super().__exit__(*exception)
         self._depth -= 1
         if self._depth == 0:
+            self._threads.stop()
             self._paths.stop()
             self._ledger.close()
             if self._root is not None:
@@ -150,11 +154,7 @@ class DispatchPass(TorchDispatchMode):
 
     def _book(self, row: _Row, plan: Plan, work: Work | None, inputs: Any, outputs: Any) -> None:
         if work is None:
-            calls, shapes = self._uncounted.get(plan.overload, (0, []))
-            shape = ", ".join(_describe(tensor) for tensor in inputs)
-            if shape not in shapes and len(shapes) < _MOST_SHAPES:
-                shapes.append(shape)
-            self._uncounted[plan.overload] = (calls + 1, shapes)
+            self._note_uncounted(plan.overload, inputs)
             return
         dtypes = {tensor.dtype for tensor in inputs}
         dtypes.update([tensor.dtype for tensor in outputs])
@@ -164,6 +164,20 @@ class DispatchPass(TorchDispatchMode):
         elif dtypes != _TRUTH:
             # Integers; truth values alone are logic, and cost no arithmetic.
             row.int_ops += 2 * work.macs + work.arithmetic
+
+    def _note_uncounted(self, operator: str, inputs: list[Tensor]) -> None:
+        calls, shapes = self._uncounted.get(operator, (0, []))
+        shape = ", ".join(_describe(tensor) for tensor in inputs)
+        if shape not in shapes and len(shapes) < _MOST_SHAPES:
+            shapes.append(shape)
+        self._uncounted[operator] = (calls + 1, shapes)
+
+    def _note_elsewhere(self, func: Any, args: Any, kwargs: Any) -> None:
+        """Report an operator of another thread, unless it would not have counted here."""
+        plan = plan_for(func)
+        if plan.road not in (Road.VIEW, Road.FREE):
+            inputs = _tensors((*args, *kwargs.values()))
+            self._note_uncounted(f"{plan.overload} in another thread", inputs)
 
     def measurement(
         self, name: str = "", *, is_partial: bool = False, output: Any = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 
@@ -67,8 +67,3 @@ def overlay(weaker: Iterable[Limit], stronger: Iterable[Limit]) -> tuple[Limit, 
     merged = {limit.metric: limit for limit in weaker}
     merged.update((limit.metric, limit) for limit in stronger)
     return tuple(merged.values())
-
-
-def with_source(limits: Iterable[Limit], source: str) -> tuple[Limit, ...]:
-    """The same limits, said to be written at `source`."""
-    return tuple(replace(limit, source=source) for limit in limits)

@@ -10,22 +10,25 @@ from pytest_flopbudget.core.comparison import BudgetChange, Comparison, Delta, E
 from pytest_flopbudget.core.measurement import Measurement, Uncounted
 from pytest_flopbudget.core.metrics import METRICS, UNCOUNTED, Kind, metric_named
 from pytest_flopbudget.core.pairing import limit_of
-from pytest_flopbudget.core.quantity import format_pair
 from pytest_flopbudget.core.report import Report, TestReport
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
 from pytest_flopbudget.render.words import (
+    NOT_JUDGED,
+    TOO_LOW,
     amount,
     causes_of,
     change_of,
     change_words,
     clean,
     cut,
-    dimension_of,
+    digits_or_interval,
     explanation,
     headline,
+    leading_metric,
     names_of,
     percent,
     plural,
+    samples_words,
     short_names,
     sides,
     timings_of,
@@ -117,21 +120,12 @@ def render_measurement(measurement: Measurement, *, title: str, width: int = WID
     if measurement.is_partial:
         lines.append("  partial: the measured code raised")
     for name, value in measurement.values.items():
-        exact = f"{value.value:,}" if isinstance(value.value, int) else ""
-        note = exact if exact and exact != amount(value.value, name) else ""
-        if value.low is not None and value.high is not None:
-            low, high = format_pair(value.low, value.high, dimension_of(name))
-            note = f"{low} to {high}"
+        note = digits_or_interval(value, name)
         title_words = clean(metric_named(name).title)
         line = f"  {cut(title_words, 24):<24}{amount(value.value, name):>16}  {note:>24}"
         lines.append(cut(line.rstrip(), width))
     if measurement.samples is not None:
-        samples = measurement.samples
-        lines.append(
-            f"  latency: {plural(samples.rounds, 'round')}, {plural(samples.threads, 'thread')}, "
-            f"intervals at {percent(samples.confidence)}"
-            + ("" if samples.is_steady else ", never steady")
-        )
+        lines.append(f"  {samples_words(measurement.samples)}")
     lines += _spending(measurement, width)
     lines += _uncounted_lines(measurement.uncounted, width)
     return "\n".join(lines) + "\n"
@@ -200,7 +194,7 @@ def _remarks(test: TestReport, name: str, width: int, *, is_enforced: bool) -> I
     for m in test.measurements:
         label = with_region(name, m.name)
         if m.is_partial:
-            yield from _wrapped(f"{label}: raised before its end, not judged", width)
+            yield from _wrapped(f"{label}: {NOT_JUDGED}", width)
         for operator in m.uncounted[:_MOST_UNCOUNTED]:
             yield from _wrapped(f"{label}: uncounted {_operator(operator)}", width)
         if len(m.uncounted) > _MOST_UNCOUNTED:
@@ -219,12 +213,10 @@ def _operator(row: Uncounted) -> str:
 
 def _spending(measurement: Measurement, width: int) -> list[str]:
     """The modules and operators that spent the most of what the region did most of."""
-    metric = next(
-        (name for name in ("flops", "int_ops", "bytes_moved") if _total(measurement, name)), None
-    )
+    metric = leading_metric(measurement)
     if metric is None:
         return []
-    total = _total(measurement, metric)
+    total = sum(getattr(module.own, metric) for module in measurement.modules)
     own = {
         f"{module.path or '(top level)'} {module.type}".rstrip(): 0
         for module in measurement.modules
@@ -245,15 +237,11 @@ def _spending(measurement: Measurement, width: int) -> list[str]:
     return lines
 
 
-def _total(measurement: Measurement, metric: str) -> int:
-    return sum(getattr(module.own, metric) for module in measurement.modules)
-
-
 def _uncounted_lines(rows: Sequence[Uncounted], width: int) -> list[str]:
     lines = [line for row in rows for line in _wrapped(f"  {_operator(row)}", width)]
     if not lines:
         return []
-    return [f"  {UNCOUNTED.title}: the counts above are too low", *(f"  {line}" for line in lines)]
+    return [f"  {UNCOUNTED.title}: {TOO_LOW}", *(f"  {line}" for line in lines)]
 
 
 def _section(title: str, items: Sequence[str], width: int, most: int = _MOST_ROWS) -> list[str]:

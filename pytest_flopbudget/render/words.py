@@ -16,12 +16,16 @@ from pytest_flopbudget.core.comparison import (
     Entry,
     UncountedRow,
 )
+from pytest_flopbudget.core.measurement import Counts, Measurement, Samples, Value
 from pytest_flopbudget.core.metrics import Better, Dimension, metric_named
 from pytest_flopbudget.core.quantity import format_change, format_pair, format_quantity
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
 
 ELLIPSIS: Final = "\N{HORIZONTAL ELLIPSIS}"
+NOT_JUDGED: Final = "raised before its end, not judged"
+TOO_LOW: Final = "the counts above are too low"
 
+_LEADING: Final = ("flops", "int_ops", "bytes_moved")
 _WHOLE: Final = 100
 _HALF_A_PERCENT: Final = 0.5
 
@@ -76,6 +80,30 @@ def dimension_of(metric: str) -> Dimension:
 def amount(value: float | None, metric: str) -> str:
     """The value with its unit; a dash where there is none."""
     return "-" if value is None else format_quantity(value, dimension_of(metric))
+
+
+def digits_or_interval(value: Value, metric: str) -> str:
+    """What the rounded amount leaves out: a sample's interval, else a count's every digit."""
+    if value.low is not None and value.high is not None:
+        low, high = format_pair(value.low, value.high, dimension_of(metric))
+        return f"{low} to {high}"
+    digits = f"{value.value:,}" if isinstance(value.value, int) else ""
+    return "" if digits == amount(value.value, metric) else digits
+
+
+def samples_words(samples: Samples) -> str:
+    """How the latencies of one measurement were taken."""
+    return (
+        f"latency: {plural(samples.rounds, 'round')}, {plural(samples.threads, 'thread')}, "
+        f"intervals at {percent(samples.confidence)}"
+        + ("" if samples.is_steady else ", never steady")
+    )
+
+
+def leading_metric(measurement: Measurement) -> str | None:
+    """The metric by which its modules and operators are ranked; None where none was counted."""
+    total = Counts.total(module.own for module in measurement.modules)
+    return next((name for name in _LEADING if getattr(total, name)), None)
 
 
 def value_and_bound(verdict: Verdict, limit: Limit | None) -> tuple[str, str]:

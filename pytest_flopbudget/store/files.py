@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +29,7 @@ def write_report(report: Report, path: Path) -> None:
         is_taken = path.exists() and not path.is_file()
         if not is_taken:
             _make_folder(path.parent)
-            _replace(path, text)
+            replace_text(path, text)
     except OSError as error:
         raise ReportError(f"{path}: cannot write the report: {_reason(error)}") from error
     if is_taken:
@@ -57,14 +58,11 @@ def read_report(path: Path) -> Report:
     return report_from_json(data, where=str(path))
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ReportError(f"{folder}: cannot make the folder: {_reason(error)}") from error
+def replace_text(path: Path, text: str) -> None:
+    """Write the whole file at once; one that was there keeps its permissions.
 
-
-def _replace(path: Path, text: str) -> None:
+    Raises OSError, with nothing changed and nothing left behind.
+    """
     # In the same folder, because a rename is atomic only within one file system.
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -72,12 +70,21 @@ def _replace(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copymode(path, part)
         part.replace(path)
     except BaseException:
         # Also on Ctrl-C: nothing half-written is left behind.
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReportError(f"{folder}: cannot make the folder: {_reason(error)}") from error
 
 
 def _reason(error: OSError) -> str:

@@ -6,7 +6,7 @@ a collected test has a budget or asks for the fixture; until then it costs nothi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -19,6 +19,7 @@ from pytest_flopbudget.plugin.fixtures import (
 )
 from pytest_flopbudget.plugin.markers import declare_markers, has_marker
 from pytest_flopbudget.plugin.options import add_options, is_controller, read_options
+from pytest_flopbudget.plugin.state import COLLECTED
 
 if TYPE_CHECKING:
     from pytest_flopbudget.plugin.hooks import RunHooks
@@ -47,22 +48,31 @@ def pytest_configure(config: pytest.Config) -> None:
         _follow(config)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Start to follow tests when one of them has a budget or asks for the fixture."""
-    if _is_idle(config) and any(_is_ours(item) for item in items):
-        _follow(config).pytest_collection_modifyitems(items)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, None, None]:
+    """Note what was collected, before anything is left out or put in another order."""
+    config.stash[COLLECTED] = tuple(items)
+    return (yield)
 
 
-def pytest_deselected(items: Sequence[pytest.Item]) -> None:
-    """Start to follow tests when one with a budget is left out, so that the report says so."""
-    if items and _is_idle(items[0].config) and any(_is_ours(item) for item in items):
-        _follow(items[0].config).pytest_deselected(items)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start to follow tests when one of them has a budget or asks for the fixture.
 
-
-def _is_idle(config: pytest.Config) -> bool:
-    is_off = read_options(config).mode == "off"
-    return not is_off and not config.pluginmanager.hasplugin(_HOOKS)
+    Also when that one is left out of the run, so that the report says so.
+    """
+    config = session.config
+    collected = config.stash.get(COLLECTED, ())
+    config.stash[COLLECTED] = ()
+    if read_options(config).mode == "off":
+        return
+    hooks = config.pluginmanager.get_plugin(_HOOKS)
+    if hooks is None and any(_is_ours(item) for item in collected):
+        hooks = _follow(config)
+    if hooks is not None:
+        hooks.plan(session, collected)
 
 
 def _is_ours(item: pytest.Item) -> bool:

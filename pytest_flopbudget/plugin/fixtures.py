@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from pytest_flopbudget.plugin.options import read_options
 from pytest_flopbudget.plugin.state import RUN
 
 if TYPE_CHECKING:
@@ -51,8 +52,18 @@ def flopbudget(request: pytest.FixtureRequest) -> TestRun | SwitchedOff:
     `with flopbudget.region("name"):` counts a block; `flopbudget.record("accuracy", x)`
     adds a metric; `flopbudget.flops` and the like read the latest measurement.
     """
-    run = request.node.stash.get(RUN, None)
-    return SwitchedOff() if run is None else run
+    if read_options(request.config).mode == "off":
+        return SwitchedOff()
+    run: TestRun | None = request.node.stash.get(RUN, None)
+    if run is None:
+        from pytest_flopbudget.core.errors import MeasureError
+
+        raise MeasureError(
+            f"{request.node.name}: asks for flopbudget while it runs, so that nothing follows it; "
+            "name the fixture as an argument, or in pytest.mark.usefixtures"
+        )
+    run.hand_out()
+    return run
 
 
 @pytest.fixture

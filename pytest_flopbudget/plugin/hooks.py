@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+import sys
+import textwrap
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from _pytest.unittest import TestCaseFunction
 
 from pytest_flopbudget.core.codec import decode_test, encode_test
-from pytest_flopbudget.core.errors import FlopBudgetError, MeasureError
+from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.markers import resolve_budgets
 from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
 from pytest_flopbudget.core.settings import ProjectSettings, load_settings
 from pytest_flopbudget.core.verdicts import failures
+from pytest_flopbudget.plugin.calls import has_failed, measured_function, measured_item
 from pytest_flopbudget.plugin.markers import marked_budgets
-from pytest_flopbudget.plugin.options import is_worker, read_options, selection_of
+from pytest_flopbudget.plugin.options import (
+    is_only_collecting,
+    is_worker,
+    read_options,
+    selection_of,
+    uncollected_of,
+)
 from pytest_flopbudget.plugin.state import RUN
 from pytest_flopbudget.session.run import BudgetRun
 from pytest_flopbudget.session.testrun import Surroundings, TestRun
@@ -29,6 +35,9 @@ _SETTINGS_FILE: Final = "pyproject.toml"
 _TEST: Final = "flopbudget_test"
 _PLAN: Final = "flopbudget_plan"
 """Attributes of pytest's reports, which xdist carries from workers to the controller."""
+_HANDED_OVER: Final = "flopbudget"
+"""What a worker of xdist gives its controller at its end."""
+_CUT_SHORT: Final = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
 
 
 class RunHooks:
@@ -42,27 +51,41 @@ class RunHooks:
             path = config.rootpath / _SETTINGS_FILE
             settings = load_settings(path if path.exists() else None, display=_SETTINGS_FILE)
             self._surroundings = self._survey(settings)
-            self._run = BudgetRun(
-                settings=settings,
-                mode=self._options.mode,
-                machines=self._surroundings.machines,
-            )
+            self._run = BudgetRun(settings=settings, mode=self._options.mode)
         except FlopBudgetError as error:
             raise pytest.UsageError(str(error)) from None
         self._finished: dict[str, TestReport] = {}
         self._unsent_plan: list[str] = []
+        self._is_all_collected = True
         self._report: Report | None = None
 
     # Which tests have budgets.
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Read the budgets of all tests; a mistake in one is a usage error."""
-        self._plan(items, TestOutcome.NOT_RUN)
+    def plan(self, session: pytest.Session, collected: Sequence[pytest.Item]) -> None:
+        """Read the budgets of all tests that were collected, also of those then left out.
 
-    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        """Note budgeted tests that are left out, so that nobody takes them for removed."""
-        self._plan(items, TestOutcome.DESELECTED)
+        A mistake in one is a usage error; a worker of xdist hands it to its controller,
+        and runs nothing.
+        """
+        if session.testsfailed:
+            self._is_all_collected = False
+        kept = {item.nodeid for item in session.items}
+        try:
+            planned = self._planned(collected, kept)
+        except pytest.UsageError as error:
+            if not is_worker(self._config):
+                raise
+            session.items.clear()
+            self._hand_over(mistakes=str(error))
+            return
+        self._run.plan(planned)
+        if is_worker(self._config):
+            self._unsent_plan = [encode_test(test) for test in planned]
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note that the tests of a file are not known, so that nobody takes them for removed."""
+        if report.failed:
+            self._is_all_collected = False
 
     # One test.
 
@@ -82,13 +105,13 @@ class RunHooks:
             return (yield)
         is_complete = False
         try:
-            with _counted_method(item, run):
+            with measured_item(item, run):
                 result = yield
-            is_complete = True
+            is_complete = not has_failed(item)
         finally:
             test = self._finished[item.nodeid] = run.finish(is_complete=is_complete)
         over = failures(test.verdicts)
-        if over and self._options.mode == "enforce":
+        if is_complete and over and self._options.mode == "enforce":
             self._finished[item.nodeid] = replace(test, outcome=TestOutcome.OVER_BUDGET)
             pytest.fail("\n".join(verdict.reason for verdict in over), pytrace=False)
         return result
@@ -97,13 +120,9 @@ class RunHooks:
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
         """Measure the call of a test that does not say itself what to measure."""
         run = pyfuncitem.stash.get(RUN, None)
-        if run is None or "flopbudget" in pyfuncitem.fixturenames:
+        if run is None:
             return (yield)
-        with run.counting():
-            result = yield
-        if run.wants_latency(""):
-            self._repeat(pyfuncitem, run)
-        return result
+        return (yield from measured_function(pyfuncitem, run))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -112,16 +131,21 @@ class RunHooks:
         """Send the test's record along with pytest's own report of it."""
         report = yield
         run = item.stash.get(RUN, None)
-        if self._unsent_plan:
+        if self._unsent_plan and report.when == "setup":
             setattr(report, _PLAN, self._unsent_plan)
             self._unsent_plan = []
         if run is None:
             return report
-        if report.when == "call" or (report.when == "setup" and not report.passed):
-            test = self._finished.pop(item.nodeid, None) or self._run.tests[item.nodeid]
-            setattr(report, _TEST, encode_test(replace(test, outcome=_outcome(report, test))))
+        test = None
+        if report.when == "call":
+            # A subtest has reports of its own, while its test has not finished.
+            test = self._finished.pop(item.nodeid, None)
+        elif report.when == "setup" and not report.passed:
+            test = run.finish(is_complete=False)
         elif report.when == "teardown":
             del item.stash[RUN]
+        if test is not None:
+            setattr(report, _TEST, encode_test(replace(test, outcome=_outcome(report, test))))
         return report
 
     # The whole run.
@@ -134,34 +158,53 @@ class RunHooks:
         text = getattr(report, _TEST, None)
         if text is not None:
             self._run.receive(decode_test(text))
-        elif report.when == "teardown" and report.failed:
+        elif report.failed and report.when == "teardown":
             self._run.fail_teardown(report.nodeid)
+        elif report.failed and report.when not in ("setup", "call"):
+            self._run.crash(report.nodeid)  # xdist says so of a test that ended its worker
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take what a worker of xdist knows of its machine and libraries."""
-        text = getattr(node, "workeroutput", {}).get("flopbudget")
-        if text is not None:
-            self._run.learn(**json.loads(text))
+        """Take what a worker of xdist hands over at its end.
+
+        Raises pytest.UsageError for the mistakes that it found in markers.
+        """
+        handed: dict[str, Any] = getattr(node, "workeroutput", {}).get(_HANDED_OVER, {})
+        if "mistakes" in handed:
+            raise pytest.UsageError(handed["mistakes"])
+        if handed:
+            self._run.plan(decode_test(text) for text in handed["plan"])
+            for text in handed["cut_off"]:
+                self._run.receive(decode_test(text))
+            self._run.learn(**json.loads(handed["facts"]))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Judge what only the whole run can tell, and write the report."""
+        # Left here by Ctrl-C, which ends a test with no report of pytest's.
+        cut_off = [replace(t, outcome=TestOutcome.NOT_RUN) for t in self._finished.values()]
         if is_worker(self._config):
-            output: dict[str, Any] = self._config.workeroutput  # type: ignore[attr-defined]  # set by xdist
-            output["flopbudget"] = json.dumps(_facts())
+            self._hand_over(
+                plan=self._unsent_plan,
+                cut_off=[encode_test(test) for test in cut_off],
+                facts=json.dumps(_facts()),
+            )
             return
-        self._run.resolve_ratios()
+        if is_only_collecting(self._config) or session.exitstatus == pytest.ExitCode.USAGE_ERROR:
+            return  # nothing was run, so that a report would only hide an earlier one
+        for test in cut_off:
+            self._run.receive(test)
+        self._run.resolve_ratios(uncollected=uncollected_of(self._config))
         is_enforced = self._options.mode == "enforce"
         if is_enforced and self._run.late_failures and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        self._report = self._whole_report()
+        self._report = self._whole_report(session)
         if self._options.json is not None:
             self._write(self._report, self._options.json, session)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table of budgets."""
-        from pytest_flopbudget.render.terminal import render_summary
+        from pytest_flopbudget.render.terminal import WIDTH, render_summary
 
         if self._report is None:
             return
@@ -170,8 +213,10 @@ class RunHooks:
             return
         terminalreporter.section("compute budgets")
         terminalreporter.write_line(text.rstrip("\n"))
-        for verdict in self._run.late_failures:
-            terminalreporter.write_line(verdict.reason, red=True)
+        if self._options.mode == "enforce":
+            for verdict in self._run.late_failures:
+                for line in textwrap.wrap(verdict.reason, WIDTH, subsequent_indent="  "):
+                    terminalreporter.write_line(line, red=True)
 
     def _survey(self, settings: ProjectSettings) -> Surroundings:
         """What every test shares: the machine's names, the baseline."""
@@ -195,24 +240,24 @@ class RunHooks:
             return None
         return {test.id: test for test in read_report(path).tests}
 
-    def _plan(self, items: Sequence[pytest.Item], outcome: TestOutcome) -> None:
+    def _planned(self, items: Sequence[pytest.Item], kept: Collection[str]) -> list[TestReport]:
+        """The tests with budgets among these, in their order."""
         planned: list[TestReport] = []
         mistakes: list[str] = []
         for item in items:
+            outcome = TestOutcome.NOT_RUN if item.nodeid in kept else TestOutcome.DESELECTED
             try:
-                test = self._planned(item, outcome)
-            except FlopBudgetError as error:  # noqa: PERF203 - every mistake is told, not the first alone
+                test = self._budgeted(item, outcome)
+            except FlopBudgetError as error:
                 mistakes.append(str(error))
             else:
                 if test is not None:
                     planned.append(test)
         if mistakes:
             raise pytest.UsageError("\n".join(dict.fromkeys(mistakes)))
-        self._run.plan(planned)
-        if is_worker(self._config):
-            self._unsent_plan += [encode_test(test) for test in planned]
+        return planned
 
-    def _planned(self, item: pytest.Item, outcome: TestOutcome) -> TestReport | None:
+    def _budgeted(self, item: pytest.Item, outcome: TestOutcome) -> TestReport | None:
         marked = marked_budgets(item, self._run.settings)
         budgets = resolve_budgets(item.nodeid, marked, self._run.settings)
         if not budgets and "flopbudget" not in getattr(item, "fixturenames", ()):
@@ -226,25 +271,22 @@ class RunHooks:
             budgets=budgets,
         )
 
-    def _repeat(self, item: pytest.Function, run: TestRun) -> None:
-        """Time the test's own function, with the fixtures that it was called with."""
-        if not inspect.iscoroutinefunction(item.obj):
-            names = item._fixtureinfo.argnames  # noqa: SLF001 - pytest_pyfunc_call reads it too
-            run.repeat(item.obj, {name: item.funcargs[name] for name in names})
-        elif run.wants_latency("", is_asked_by_budget=True):
-            raise MeasureError(
-                f"{item.name}: an async test cannot be repeated, so it has no latency; "
-                "measure a callable in it with the flopbudget fixture"
-            )
+    def _hand_over(self, **what: Any) -> None:
+        """Let a worker's controller have this when the worker ends; the first call counts."""
+        output: dict[str, Any] = self._config.workeroutput  # type: ignore[attr-defined]  # set by xdist
+        output.setdefault(_HANDED_OVER, what)
 
-    def _whole_report(self) -> Report:
+    def _whole_report(self, session: pytest.Session) -> Report:
         git = None
         if self._options.json is not None:
             from pytest_flopbudget.store.git import git_state
 
             self._run.learn(**_facts())
             git = git_state(self._config.rootpath)
-        return self._run.report(selection=selection_of(self._config), git=git)
+        is_whole = self._is_all_collected and session.exitstatus not in _CUT_SHORT
+        return self._run.report(
+            selection=selection_of(self._config), git=git, is_interrupted=not is_whole
+        )
 
     def _write(self, report: Report, path: Path, session: pytest.Session) -> None:
         from pytest_flopbudget.store.files import write_report
@@ -256,42 +298,8 @@ class RunHooks:
             terminal = self._config.pluginmanager.getplugin("terminalreporter")
             if terminal is not None:
                 terminal.write_line(f"ERROR: {error}", red=True)
-
-
-@contextmanager
-def _counted_method(item: pytest.Item, run: TestRun) -> Iterator[None]:
-    """A block in which a unittest-style test measures its test method.
-
-    pytest runs such a test with set-up and tear-down in one call, and never calls
-    `pytest_pyfunc_call` for it.
-    """
-    if isinstance(item, TestCaseFunction):
-        if run.wants_latency("", is_asked_by_budget=True):
-            raise MeasureError(
-                f"{item.name}: a unittest-style test cannot be repeated, so it has no latency; "
-                "write it as a function that takes the flopbudget fixture"
-            )
-        # An async method is looked up on the instance, any other on the item.
-        item.obj = _counted(item.obj, run)
-        setattr(item.instance, item.name, item.obj)
-    yield
-
-
-def _counted(method: Any, run: TestRun) -> Any:
-    """The test method, counted when it is called."""
-    if inspect.iscoroutinefunction(method):
-
-        async def counted_coroutine(*args: Any, **kwargs: Any) -> Any:
-            with run.counting():
-                return await method(*args, **kwargs)
-
-        return counted_coroutine
-
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        with run.counting():
-            return method(*args, **kwargs)
-
-    return counted
+            else:
+                sys.stderr.write(f"ERROR: {error}\n")
 
 
 def _facts() -> dict[str, Any]:

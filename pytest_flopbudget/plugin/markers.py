@@ -51,7 +51,10 @@ def marked_budgets(item: pytest.Item, settings: ProjectSettings) -> list[Marker]
 def _marks(item: pytest.Item) -> Iterator[tuple[str, tuple[Any, ...], Mapping[str, Any]]]:
     from pytest_flopbudget.core.errors import SettingsError
 
-    for mark in item.iter_markers():
+    # pytest puts the marks of one case of a parametrised test behind those of the whole test.
+    of_case = getattr(item, "callspec", None)
+    case = frozenset(id(mark) for mark in ([] if of_case is None else of_case.marks))
+    for mark in sorted(item.iter_markers(), key=lambda mark: id(mark) not in case):
         if mark.name == "flop_budget":
             yield mark.name, mark.args, mark.kwargs
         elif mark.name in _SHORTHANDS:

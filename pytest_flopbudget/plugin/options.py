@@ -91,19 +91,33 @@ def is_controller(config: pytest.Config) -> bool:
     return not is_worker(config) and getattr(config.option, "dist", "no") != "no"
 
 
+def is_only_collecting(config: pytest.Config) -> bool:
+    """Whether the run shows the tests and runs none."""
+    return bool(config.option.collectonly)
+
+
 def selection_of(config: pytest.Config) -> tuple[str, ...]:
     """The options that leave tests of the suite out, as the user wrote them."""
     option = config.option
     found: list[str] = []
-    if getattr(option, "keyword", ""):
+    if option.keyword:
         found.append(f"-k {option.keyword}")
-    if getattr(option, "markexpr", ""):
+    if option.markexpr:
         found.append(f"-m {option.markexpr}")
-    found += [
+    found += [f"--deselect {prefix}" for prefix in option.deselect or ()]
+    return (*found, *uncollected_of(config))
+
+
+def uncollected_of(config: pytest.Config) -> tuple[str, ...]:
+    """Those of these options whose tests are not even collected, so that none is listed.
+
+    A folder is not among them: it is how most suites name the whole of themselves.
+    """
+    option = config.option
+    found = [
         flag
-        for name, flag in (("lf", "--lf"), ("stepwise", "--stepwise"), ("maxfail", "--maxfail"))
+        for name, flag in (("lf", "--lf"), ("stepwise", "--stepwise"))
         if getattr(option, name, False)
     ]
-    found += [f"--deselect {prefix}" for prefix in getattr(option, "deselect", None) or ()]
-    found += [argument for argument in config.args if "::" in argument]
+    found += [text for text in config.args if "::" in text or text.endswith(".py")]
     return tuple(found)

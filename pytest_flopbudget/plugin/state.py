@@ -11,3 +11,6 @@ if TYPE_CHECKING:
 
 RUN: Final[pytest.StashKey[TestRun]] = pytest.StashKey()
 """On an item: what it measures."""
+
+COLLECTED: Final[pytest.StashKey[tuple[pytest.Item, ...]]] = pytest.StashKey()
+"""On the config: every collected test, from before any is left out until all is planned."""

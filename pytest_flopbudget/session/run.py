@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pytest_flopbudget.core.budgets import Budget
-from pytest_flopbudget.core.judging import Context, judge_test
-from pytest_flopbudget.core.measurement import Measurement
 from pytest_flopbudget.core.report import Git, Report, TestOutcome, TestReport
 from pytest_flopbudget.core.settings import ProjectSettings
 from pytest_flopbudget.core.verdicts import Outcome, Verdict, failures
-from pytest_flopbudget.session.testrun import named_measurements
+from pytest_flopbudget.session.references import find_references
 
 
 @dataclass(slots=True)
@@ -22,12 +18,12 @@ class BudgetRun:
 
     settings: ProjectSettings
     mode: str
-    machines: frozenset[str] = frozenset()
-    """Names of the machines in the settings that this one counts as."""
     tests: dict[str, TestReport] = field(default_factory=dict)
     """By test id; planned tests stand here as not run until they report."""
     versions: dict[str, str] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
+    crashed: set[str] = field(default_factory=set)
+    """Ids of tests, budgeted or not, whose process ended in the middle of them."""
     late_failures: tuple[Verdict, ...] = ()
     """Broken ratios between tests, which no single test could fail for."""
 
@@ -35,6 +31,8 @@ class BudgetRun:
         """Note the budgeted tests, in collection order; what was reported stays."""
         for test in tests:
             self.tests.setdefault(test.id, test)
+            if test.id in self.crashed:
+                self.crash(test.id)
 
     def receive(self, test: TestReport) -> None:
         """Take a test's report; a rerun replaces the earlier one."""
@@ -46,52 +44,48 @@ class BudgetRun:
         if test is not None and test.outcome is TestOutcome.PASSED:
             self.tests[test_id] = replace(test, outcome=TestOutcome.ERROR)
 
+    def crash(self, test_id: str) -> None:
+        """Note that the process of a test ended in the middle of it, planned already or not."""
+        self.crashed.add(test_id)
+        test = self.tests.get(test_id)
+        if test is not None and test.outcome is TestOutcome.NOT_RUN:
+            self.tests[test_id] = replace(test, outcome=TestOutcome.FAILED)
+
     def learn(self, versions: Mapping[str, str], machine: Mapping[str, Any]) -> None:
         """Add what a process that ran tests knows of itself."""
         self.versions.update(versions)
         self.machine.update(machine)
 
-    def resolve_ratios(self) -> None:
-        """Judge the ratios to measurements of other tests, now that all have reported."""
-        references, ambiguous = self._references()
+    def resolve_ratios(self, *, uncollected: Sequence[str] = ()) -> None:
+        """Judge the ratios to measurements of other tests, now that all have reported.
+
+        uncollected: the options that kept tests from being collected.
+        """
+        references = find_references(self.tests.values(), uncollected)
         broken: list[Verdict] = []
         for test in self.tests.values():
-            pending = {(v.region, v.metric) for v in test.verdicts if v.outcome is Outcome.PENDING}
-            if not pending:
+            if all(verdict.outcome is not Outcome.PENDING for verdict in test.verdicts):
                 continue
-            own = named_measurements(test.budgets, test.measurements)
-            context = Context(
-                machines=self.machines, references={**references, **own}, is_final=True
+            verdicts = tuple(
+                references.settled(verdict, test) if verdict.outcome is Outcome.PENDING else verdict
+                for verdict in test.verdicts
             )
-            budgets = tuple(
-                replace(
-                    budget,
-                    limits=tuple(
-                        limit for limit in budget.limits if (budget.region, limit.metric) in pending
-                    ),
-                    is_strict=False,
-                )
-                for budget in test.budgets
-            )
-            subject = test.id.rpartition("::")[2]
-            judged = [
-                _say_ambiguity(verdict, budgets, ambiguous)
-                for verdict in judge_test(budgets, test.measurements, context, subject=subject)
-                if (verdict.region, verdict.metric) in pending
-            ]
-            settled = [v for v in test.verdicts if v.outcome is not Outcome.PENDING]
-            late = failures(judged)
-            broken += late
+            # What failed by the other verdicts has said so in the test itself.
+            late = set(failures(verdicts)) - set(failures(test.verdicts))
+            broken += [verdict for verdict in verdicts if verdict in late]
             is_over = bool(late) and test.outcome is TestOutcome.PASSED and self.mode == "enforce"
             self.tests[test.id] = replace(
                 test,
-                verdicts=(*settled, *judged),
+                verdicts=verdicts,
                 outcome=TestOutcome.OVER_BUDGET if is_over else test.outcome,
             )
         self.late_failures = tuple(broken)
 
-    def report(self, *, selection: Sequence[str], git: Git | None) -> Report:
-        """The report of the whole run, as it stands."""
+    def report(self, *, selection: Sequence[str], git: Git | None, is_interrupted: bool) -> Report:
+        """The report of the whole run, as it stands.
+
+        is_interrupted: whether tests may be missing from it.
+        """
         tests = tuple(self.tests.values())
         return Report(
             machine=self.machine,
@@ -99,39 +93,17 @@ class BudgetRun:
             git=git,
             settings=self.settings.as_report(self.mode),
             selection=tuple(selection),
-            is_interrupted=any(test.outcome is TestOutcome.NOT_RUN for test in tests),
+            is_interrupted=is_interrupted
+            or any(test.outcome is TestOutcome.NOT_RUN for test in tests),
             tests=tests,
+            notes=tuple(_unsteady(tests)),
         )
 
-    def _references(self) -> tuple[dict[str, Measurement], frozenset[str]]:
-        """Measurements by name, and the names that several tests gave to theirs."""
-        named: dict[str, Measurement] = {}
-        uses: Counter[str] = Counter()
-        for test in self.tests.values():
-            for name, measurement in named_measurements(test.budgets, test.measurements).items():
-                named[name] = measurement
-                uses[name] += 1
-        ambiguous = frozenset(name for name, count in uses.items() if count > 1)
-        return {n: m for n, m in named.items() if n not in ambiguous}, ambiguous
 
-
-def _say_ambiguity(
-    verdict: Verdict, budgets: Sequence[Budget], ambiguous: frozenset[str]
-) -> Verdict:
-    """The verdict, with the true reason when several tests gave the name it refers to."""
-    name = next(
-        (
-            limit.ratio_to
-            for budget in budgets
-            for limit in budget.limits
-            if (budget.region, limit.metric) == (verdict.region, verdict.metric)
-        ),
-        None,
-    )
-    if verdict.outcome is not Outcome.NOT_MEASURED or name not in ambiguous:
-        return verdict
-    return replace(
-        verdict,
-        reason=f"{verdict.metric}: several tests name a measurement {name!r}; "
-        "give the one that is meant a name of its own",
-    )
+def _unsteady(tests: Iterable[TestReport]) -> Iterator[str]:
+    """The timings that a reader should not lean on."""
+    for test in tests:
+        for measurement in test.measurements:
+            if measurement.samples is not None and not measurement.samples.is_steady:
+                region = f", region {measurement.name!r}" if measurement.name else ""
+                yield f"{test.id}{region}: still speeding up or slowing down after its warm-up"

@@ -12,10 +12,12 @@ from pytest_flopbudget.core.budgets import Budget, Limit
 from pytest_flopbudget.core.errors import MeasureError, nearest
 from pytest_flopbudget.core.judging import Context, judge_test
 from pytest_flopbudget.core.measurement import Measurement, Value
-from pytest_flopbudget.core.metrics import METRICS, NOT_MEASURED_YET, Better, Kind
+from pytest_flopbudget.core.metrics import METRICS, NOT_MEASURED_YET, Better, Kind, metric_named
+from pytest_flopbudget.core.reasons import who
 from pytest_flopbudget.core.report import TestOutcome, TestReport
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
 from pytest_flopbudget.session.lock import machine_lock
+from pytest_flopbudget.session.references import named_measurements
 
 if TYPE_CHECKING:
     from pytest_flopbudget.meters.latency import LatencyTimer
@@ -49,6 +51,17 @@ class TestRun:
         self._surroundings = surroundings
         self._measurements: dict[str, Measurement] = {}
         self._recorded: dict[str, Value] = {}
+        self._open: set[str] = set()
+        """Regions that have begun and not ended."""
+        self._unrepeatable: dict[str, str] = {}
+        """By region, why it has no latency."""
+        self._is_finished = False
+        self.is_handed_out = False
+        """Whether the test has the fixture, and so says itself what is measured."""
+
+    def hand_out(self) -> None:
+        """Leave it to the test what is measured."""
+        self.is_handed_out = True
 
     def __call__(
         self, fn: Callable[..., Any], /, *args: Any, name: str | None = None, **kwargs: Any
@@ -61,8 +74,7 @@ class TestRun:
         from pytest_flopbudget.meters.measure import count_call, time_call
 
         region = name or ""
-        self._claim(region)
-        with self._keeping_partial():
+        with self._claimed(region), self._keeping_partial():
             counted = count_call(fn, args, kwargs, region)
         # The result is the test's alone: kept here it would live until the test ends.
         measurement = self._measurements[region] = replace(counted, output=None)
@@ -77,20 +89,29 @@ class TestRun:
 
         A block cannot be repeated, so it has no latency: measure a callable for that.
         """
-        if self.wants_latency(name, is_asked_by_budget=True):
-            raise MeasureError(
-                f"{self._subject}: a latency budget stands on {_called(name)}, which is a block "
-                f"and cannot be repeated; measure a callable instead: flopbudget(fn, name={name!r})"
-            )
-        with self.counting(name):
-            yield
-
-    @contextmanager
-    def counting(self, name: str = "") -> Iterator[None]:
-        """The same block for whoever can repeat it, and then calls `repeat` for latency."""
+        self.cannot_repeat(
+            name, f"a block is not run again; measure a callable: flopbudget(fn, name={name!r})"
+        )
         from pytest_flopbudget.meters.dispatch import DispatchPass
 
-        self._claim(name)
+        counting = DispatchPass()
+        is_partial = True
+        with self._claimed(name):
+            try:
+                with counting:
+                    yield
+                is_partial = False
+            finally:
+                self._measurements[name] = counting.measurement(name, is_partial=is_partial)
+
+    @contextmanager
+    def own_call(self) -> Iterator[None]:
+        """A block that is the test's own call, and counts if the test never takes the fixture.
+
+        Whoever can repeat it then calls `repeat` for its latency.
+        """
+        from pytest_flopbudget.meters.dispatch import DispatchPass
+
         counting = DispatchPass()
         is_partial = True
         try:
@@ -98,7 +119,12 @@ class TestRun:
                 yield
             is_partial = False
         finally:
-            self._measurements[name] = counting.measurement(name, is_partial=is_partial)
+            if not self.is_handed_out:
+                self._measurements[""] = counting.measurement("", is_partial=is_partial)
+
+    def cannot_repeat(self, region: str, why: str) -> None:
+        """Note why a region will have no latency, for the budgets that ask for one."""
+        self._unrepeatable[region] = why
 
     def record(self, metric: str, value: float, *, better: str = "lower") -> None:
         """Add a metric of the test's own, such as an accuracy, for budgets and the report.
@@ -107,6 +133,7 @@ class TestRun:
         value: a finite number, or a tensor of one element.
         better: which direction is better, "lower" or "higher".
         """
+        self._check_running(metric)
         self._recorded[metric] = _checked_value(metric, value, better, self._recorded)
 
     @property
@@ -135,16 +162,11 @@ class TestRun:
             timed = time_call(self._measurements[""], _timer(), fn, (), kwargs)
         self._measurements[""] = timed
 
-    def wants_latency(self, region: str, *, is_asked_by_budget: bool = False) -> bool:
-        """Whether this region is to be timed: a budget asks for it here, or all are timed.
-
-        is_asked_by_budget: look at the budgets alone, not at the option `always`.
-        """
+    def wants_latency(self, region: str) -> bool:
+        """Whether this region is to be timed: a budget asks for it here, or all are timed."""
         when = self._surroundings.latency
-        if when == "never":
-            return False
-        if when == "always" and not is_asked_by_budget:
-            return True
+        if when != "auto":
+            return when == "always"
         return any(
             _is_sampled(limit) and (limit.on is None or limit.on in self._surroundings.machines)
             for budget in self._test.budgets
@@ -155,14 +177,16 @@ class TestRun:
     def finish(self, *, is_complete: bool) -> TestReport:
         """The test's report: its measurements, and a verdict for each of its limits.
 
-        is_complete: whether the test ran to its end; of one that did not, what it never
-        came to measure is no verdict.
+        is_complete: whether the test ran to its end; of one that did not, only what it
+        came to measure is judged, and no other test's measurement is waited for.
         """
+        self._is_finished = True
         measurements = self._all_measurements()
         verdicts = self._judge(measurements)
         if not is_complete:
-            unreached = (Outcome.NOT_MEASURED, Outcome.PENDING)
-            verdicts = tuple(v for v in verdicts if v.outcome not in unreached)
+            verdicts = tuple(
+                v for v in verdicts if v.value is not None and v.outcome is not Outcome.PENDING
+            )
         return replace(
             self._test,
             outcome=TestOutcome.PASSED if is_complete else TestOutcome.FAILED,
@@ -185,10 +209,17 @@ class TestRun:
         if self._surroundings.latency == "never":
             switched_off = tuple(_never_timed(budgets))
             budgets = tuple(_without_sampled(budget) for budget in budgets)
-        return (
-            *judge_test(budgets, measurements, context, subject=self._subject),
-            *switched_off,
-        )
+        judged = judge_test(budgets, measurements, context, subject=self._subject)
+        return (*(self._say_why_untimed(verdict) for verdict in judged), *switched_off)
+
+    def _say_why_untimed(self, verdict: Verdict) -> Verdict:
+        """The verdict, with the true reason where a latency could not be taken."""
+        why = self._unrepeatable.get(verdict.region)
+        is_sampled = metric_named(verdict.metric).kind is Kind.SAMPLED
+        if why is None or not is_sampled or verdict.outcome is not Outcome.NOT_MEASURED:
+            return verdict
+        reason = f"{who(self._subject, verdict.region)} has no {verdict.metric}: {why}"
+        return replace(verdict, reason=reason)
 
     def _all_measurements(self) -> tuple[Measurement, ...]:
         """What was measured and, with the test's own call, what was recorded."""
@@ -199,12 +230,26 @@ class TestRun:
         others = (m for name, m in self._measurements.items() if name)
         return (with_records, *others)
 
-    def _claim(self, region: str) -> None:
-        """Refuse to measure one region twice: a budget could not tell which of both it means."""
-        if region in self._measurements:
+    @contextmanager
+    def _claimed(self, region: str) -> Iterator[None]:
+        """A block that alone measures this region: of two, a budget could not tell which."""
+        self._check_running(_called(region))
+        if region in self._measurements or region in self._open:
             raise MeasureError(
                 f"{self._subject}: {_called(region)} is measured already; give the second "
                 'measurement a name of its own: flopbudget(fn, name="...") or region("...")'
+            )
+        self._open.add(region)
+        try:
+            yield
+        finally:
+            self._open.discard(region)
+
+    def _check_running(self, what: str) -> None:
+        if self._is_finished:
+            raise MeasureError(
+                f"{self._subject}: {what} comes after the test's end, when its budgets are judged "
+                "already; measure it in the test, or in the set-up of a fixture"
             )
 
     @contextmanager
@@ -218,18 +263,6 @@ class TestRun:
             raise
 
 
-def named_measurements(
-    budgets: tuple[Budget, ...], measurements: tuple[Measurement, ...]
-) -> dict[str, Measurement]:
-    """The complete measurements that `ratio_to` can name: by region, and by marker name."""
-    complete = {m.name: m for m in measurements if not m.is_partial}
-    named = {name: m for name, m in complete.items() if name}
-    for budget in budgets:
-        if budget.name is not None and budget.region in complete:
-            named[budget.name] = complete[budget.region]
-    return named
-
-
 def _timer() -> LatencyTimer:
     from pytest_flopbudget.meters.latency import LatencyTimer
 
@@ -241,8 +274,7 @@ def _called(region: str) -> str:
 
 
 def _is_sampled(limit: Limit) -> bool:
-    metric = METRICS.get(limit.metric)
-    return metric is not None and metric.kind is Kind.SAMPLED
+    return metric_named(limit.metric).kind is Kind.SAMPLED
 
 
 def _without_sampled(budget: Budget) -> Budget:

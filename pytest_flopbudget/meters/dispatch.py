@@ -146,7 +146,7 @@ class DispatchPass(TorchDispatchMode):
             row = self._rows[site] = _Row()
         row.calls += 1
         row.ops += 1
-        row.bytes_moved += bytes_moved(plan, args, kwargs, outputs)
+        row.bytes_moved += bytes_moved(plan, args, kwargs, inputs, outputs)
         if plan.road is not Road.FREE:
             work = _work(plan, args, kwargs, result, inputs)
             self._book(row, plan, work, inputs, outputs)

@@ -52,6 +52,11 @@ class Plan:
     reads_rows: int | None = None
     """Position of a table of which only the picked rows are read, such as an embedding's."""
 
+    @property
+    def reads_all_and_writes_its_result(self) -> bool:
+        """Whether every argument is read whole, and nothing but the result is written."""
+        return not self.written and not self.written_keywords and self.reads_rows is None
+
 
 _LOOKED_INSIDE: Final = frozenset(
     {

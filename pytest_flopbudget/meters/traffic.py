@@ -23,12 +23,16 @@ def tensors_in(values: Iterable[Any]) -> list[Tensor]:
     return tensors
 
 
-def bytes_moved(plan: Plan, args: Any, kwargs: Any, outputs: list[Tensor]) -> int:
+def bytes_moved(
+    plan: Plan, args: Any, kwargs: Any, inputs: list[Tensor], outputs: list[Tensor]
+) -> int:
     """Bytes that the operator must read and write, each stretch of memory once.
 
     A tensor that is given twice is read once; a dimension of stride 0 is read once; of
     a table that is picked from, as many bytes are read as are returned.
     """
+    if plan.reads_all_and_writes_its_result:
+        return _nbytes_once(inputs) + _nbytes_once(outputs)
     read: list[Tensor] = []
     written = list(outputs)
     for position, arg in enumerate(args):
@@ -46,16 +50,16 @@ def bytes_moved(plan: Plan, args: Any, kwargs: Any, outputs: list[Tensor]) -> in
 
 def _nbytes_once(tensors: list[Tensor]) -> int:
     """Bytes of the tensors, those of one stretch of memory counted once."""
-    if len(tensors) == 1 and tensors[0].layout is torch.strided and not tensors[0].is_nested:
-        return _nbytes(tensors[0])
-    distinct: dict[tuple[Any, ...], Tensor] = {}
+    sizes: dict[tuple[Any, ...], int] = {}
+    last = None
     for tensor in tensors:
-        if tensor.layout is not torch.strided or tensor.is_nested:
-            continue  # its parts are read by operators of their own
+        if tensor is last or tensor.layout is not torch.strided or tensor.is_nested:
+            continue  # the parts of a sparse tensor are read by operators of their own
+        last = tensor
         storage = tensor.untyped_storage()
         extent = (storage._cdata, tensor.storage_offset(), tensor.shape, tensor.stride())
-        distinct[extent] = tensor
-    return sum([_nbytes(tensor) for tensor in distinct.values()])
+        sizes[extent] = _nbytes(tensor)
+    return sum(sizes.values())
 
 
 def _nbytes(tensor: Tensor) -> int:

@@ -131,9 +131,13 @@ def _result_numel(out: Any, args: tuple[Any, ...]) -> int:
 
 
 def _is_complex(out: Any, args: tuple[Any, ...]) -> bool:
-    for value in (out, *args):
-        tensors = value if isinstance(value, list | tuple) else (value,)
-        if any(isinstance(tensor, Tensor) and tensor.is_complex() for tensor in tensors):
+    if isinstance(out, Tensor) and out.is_complex():
+        return True
+    for value in args:
+        if isinstance(value, Tensor):
+            if value.is_complex():
+                return True
+        elif isinstance(value, list | tuple) and _is_complex(None, tuple(value)):
             return True
     return False
 

@@ -19,6 +19,8 @@ from pytest_flopbudget.core.report import Settings
 _T = TypeVar("_T")
 
 _KEYS: Final = ("baseline", "strict", "budgets", "defaults", "match", "machines")
+_BASELINE: Final = ".flopbudget/baseline.json"
+"""Where the baseline is when the settings do not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ class ProjectSettings:
 
     file: str | None = None
     """The settings file, as messages name it."""
-    baseline: str | None = None
+    baseline: str = _BASELINE
     """Path of the baseline, relative to the settings file."""
     strict: bool = True
     budgets: Mapping[str, tuple[Limit, ...]] = field(default_factory=dict)
@@ -144,7 +146,7 @@ class _Table:
         budgets = {name: table.limits(machines) for name, table in self.tables("budgets").items()}
         return ProjectSettings(
             file=display,
-            baseline=self.get("baseline", str, "a path"),
+            baseline=self.get("baseline", str, "a path") or _BASELINE,
             strict=self.get("strict", bool, "true or false") is not False,
             budgets=budgets,
             defaults=_Table(self.value.get("defaults", {}), f"{self.path}.defaults").limits(

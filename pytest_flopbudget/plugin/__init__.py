@@ -18,7 +18,7 @@ from pytest_flopbudget.plugin.fixtures import (
     memory_tracker,
 )
 from pytest_flopbudget.plugin.markers import declare_markers, has_marker
-from pytest_flopbudget.plugin.options import add_options, is_controller, read_options
+from pytest_flopbudget.plugin.options import add_options, is_controller, is_worker, read_options
 from pytest_flopbudget.plugin.state import COLLECTED
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     declare_markers(config)
     options = read_options(config)
+    if options.update:
+        from pytest_flopbudget.plugin.update import check_update
+
+        check_update(options)
     if options.mode == "off":
         return
     if options.needs_hooks or is_controller(config) or _mentions_us(config):
@@ -96,4 +100,8 @@ def _follow(config: pytest.Config) -> RunHooks:
 
     hooks = RunHooks(config)
     config.pluginmanager.register(hooks, _HOOKS)
+    if read_options(config).update and not is_worker(config):
+        from pytest_flopbudget.plugin.update import UpdateHooks
+
+        config.pluginmanager.register(UpdateHooks(config, hooks))
     return hooks

@@ -59,6 +59,16 @@ class RunHooks:
         self._is_all_collected = True
         self._report: Report | None = None
 
+    @property
+    def settings(self) -> ProjectSettings:
+        """The project's settings, as they were when the run began."""
+        return self._run.settings
+
+    @property
+    def report(self) -> Report | None:
+        """The report of the whole run, once it has ended."""
+        return self._report
+
     # Which tests have budgets.
 
     def plan(self, session: pytest.Session, collected: Sequence[pytest.Item]) -> None:
@@ -233,7 +243,7 @@ class RunHooks:
         from pytest_flopbudget.store.files import read_report
 
         path = self._options.baseline
-        if path is None and settings.baseline is not None:
+        if path is None:
             default = self._config.rootpath / settings.baseline
             path = default if default.exists() else None
         if path is None:
@@ -278,7 +288,7 @@ class RunHooks:
 
     def _whole_report(self, session: pytest.Session) -> Report:
         git = None
-        if self._options.json is not None:
+        if self._options.json is not None or self._options.update:
             from pytest_flopbudget.store.git import git_state
 
             self._run.learn(**_facts())

@@ -54,8 +54,9 @@ class UpdateHooks:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
             self._said = (f"ERROR: {error}",)
 
+    @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say every change."""
+        """Say every change, below the table of budgets."""
         if self._said:
             terminalreporter.section("budget update")
             for line in self._said:

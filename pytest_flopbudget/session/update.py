@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 from pytest_flopbudget.core.baseline import Merged, merge_baseline, with_settings
 from pytest_flopbudget.core.report import Report
 from pytest_flopbudget.core.settings import ProjectSettings, load_settings
 from pytest_flopbudget.core.updating import USABLE, plan_update
-
-_BASELINE: Final = ".flopbudget/baseline.json"
-"""Where the baseline is when the settings do not say."""
 
 
 def refusal(mode: str, environ: Mapping[str, str]) -> str | None:
@@ -25,11 +21,6 @@ def refusal(mode: str, environ: Mapping[str, str]) -> str | None:
     if mode == "off":
         return "--flopbudget-update needs measurements; leave --flopbudget=off out"
     return None
-
-
-def baseline_path(root: Path, settings: ProjectSettings) -> Path:
-    """The file that holds the baseline, whether or not it is there yet."""
-    return root / (settings.baseline or _BASELINE)
 
 
 def update_project(
@@ -45,10 +36,8 @@ def update_project(
 
     if not any(test.outcome in USABLE for test in report.tests):
         return ("nothing was measured, so that no budget and no baseline is changed",)
-    path = baseline_path(root, settings)
-    merged = merge_baseline(
-        report, read_report(path) if path.exists() else None, is_whole=is_whole
-    )
+    path = root / settings.baseline
+    merged = merge_baseline(report, read_report(path) if path.exists() else None, is_whole=is_whole)
     known = {test.id for test in report.tests}
     absent = [test for test in merged.report.tests if test.id not in known]
     update = plan_update(settings, report.tests, absent)
@@ -58,7 +47,7 @@ def update_project(
         said = rewrite_file(file, update.edits)
         settings = load_settings(file, display=settings.file)
     write_report(with_settings(merged.report, settings), path)
-    return (*said, *update.left, *_said_of(merged, str(settings.baseline or _BASELINE)))
+    return (*said, *update.left, *_said_of(merged, settings.baseline))
 
 
 def _said_of(merged: Merged, path: str) -> list[str]:

@@ -19,12 +19,19 @@ MAX_BYTES: Final = 256 * 1024 * 1024
 
 
 def write_report(report: Report, path: Path) -> None:
-    """Write the report as JSON, making the folders above it.
+    """Write the report as JSON, as `write_text` does.
 
-    A reader sees the old file or the new one, never a part of one.
     Raises ReportError: the file cannot be written, or a number is not finite.
     """
-    text = json.dumps(report_to_json(report), indent=1, allow_nan=False) + "\n"
+    write_text(path, json.dumps(report_to_json(report), indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a report in any form, making the folders above it.
+
+    A reader sees the old file or the new one, never a part of one.
+    Raises ReportError: the file cannot be written.
+    """
     try:
         is_taken = path.exists() and not path.is_file()
         if not is_taken:

@@ -277,13 +277,18 @@ def _left_out(report: Report) -> str:
     return f"left out by {' '.join(report.selection)}"
 
 
+def what_is_missing(report: Report) -> Iterator[str]:
+    """Why the run is not the whole suite, in a sentence for each reason."""
+    if report.is_interrupted:
+        yield "the run was interrupted: what it did not reach is not judged"
+    if report.selection:
+        yield f"only a part of the tests was run: {' '.join(report.selection)}"
+
+
 def _notes(base: Report | None, head: Report) -> Iterator[str]:
     if base is None:
         yield "no baseline yet: absolute budgets alone are judged"
-    if head.is_interrupted:
-        yield "the run was interrupted: what it did not reach is not judged"
-    if head.selection:
-        yield f"only a part of the tests was run: {' '.join(head.selection)}"
+    yield from what_is_missing(head)
     if base is not None and not is_whole(base):
         yield f"the base's run is not whole: {_left_out(base)}"
     if base is not None and base.versions.get("torch") != head.versions.get("torch"):

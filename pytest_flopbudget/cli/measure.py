@@ -17,6 +17,7 @@ from pytest_flopbudget.core.errors import MeasureError, nearest
 
 if TYPE_CHECKING:
     from pytest_flopbudget.core.measurement import Measurement
+    from pytest_flopbudget.core.report import Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="write a report of this one measurement to PATH, or to standard output",
     )
+    parser.add_argument(
+        "--html", type=Path, metavar="PATH", help="write the same report as one HTML page"
+    )
 
 
 def run(args: argparse.Namespace) -> Exit:
@@ -56,8 +60,8 @@ def run(args: argparse.Namespace) -> Exit:
     fn = _callable(args.target)
     inputs = [_tensor(text) for text in args.input]
     measurement = _measured(fn, inputs, is_training=args.train, is_timed=args.latency)
-    if args.json is not None:
-        _write_report(measurement, args.target, args.json)
+    if args.json is not None or args.html is not None:
+        _write_report(_report(measurement, args.target), args.json, args.html)
     if args.json != "-":
         sys.stdout.write(render_measurement(measurement, title=args.target))
     return Exit.WITHIN
@@ -164,17 +168,13 @@ def _tensor(text: str) -> Any:
     return torch.zeros(shape, dtype=dtype)
 
 
-def _write_report(measurement: Measurement, target: str, path: str) -> None:
-    import json
-
-    from pytest_flopbudget.core.codec import report_to_json
+def _report(measurement: Measurement, target: str) -> Report:
     from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
     from pytest_flopbudget.meters.machine import machine_facts
     from pytest_flopbudget.meters.versions import versions
-    from pytest_flopbudget.store.files import write_report
     from pytest_flopbudget.store.git import git_state
 
-    report = Report(
+    return Report(
         machine=machine_facts(),
         versions=versions(),
         git=git_state(Path.cwd()),
@@ -188,7 +188,18 @@ def _write_report(measurement: Measurement, target: str, path: str) -> None:
             ),
         ),
     )
-    if path == "-":
+
+
+def _write_report(report: Report, json_path: str | None, html_path: Path | None) -> None:
+    import json
+
+    from pytest_flopbudget.core.codec import report_to_json
+    from pytest_flopbudget.render.html import render_html
+    from pytest_flopbudget.store.files import write_report, write_text
+
+    if json_path == "-":
         sys.stdout.write(json.dumps(report_to_json(report), indent=1) + "\n")
-    else:
-        write_report(report, Path(path))
+    elif json_path is not None:
+        write_report(report, Path(json_path))
+    if html_path is not None:
+        write_text(html_path, render_html(report))

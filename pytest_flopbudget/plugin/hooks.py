@@ -7,7 +7,6 @@ import sys
 import textwrap
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -209,8 +208,8 @@ class RunHooks:
         if is_enforced and self._run.late_failures and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         self._report = self._whole_report(session)
-        if self._options.json is not None:
-            self._write(self._report, self._options.json, session)
+        if self._options.is_reported:
+            self._write(self._report, session)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table of budgets."""
@@ -288,7 +287,7 @@ class RunHooks:
 
     def _whole_report(self, session: pytest.Session) -> Report:
         git = None
-        if self._options.json is not None or self._options.update:
+        if self._options.is_reported or self._options.update:
             from pytest_flopbudget.store.git import git_state
 
             self._run.learn(**_facts())
@@ -298,11 +297,15 @@ class RunHooks:
             selection=selection_of(self._config), git=git, is_interrupted=not is_whole
         )
 
-    def _write(self, report: Report, path: Path, session: pytest.Session) -> None:
-        from pytest_flopbudget.store.files import write_report
+    def _write(self, report: Report, session: pytest.Session) -> None:
+        from pytest_flopbudget.render.html import render_html
+        from pytest_flopbudget.store.files import write_report, write_text
 
         try:
-            write_report(report, path)
+            if self._options.json is not None:
+                write_report(report, self._options.json)
+            if self._options.html is not None:
+                write_text(self._options.html, render_html(report))
         except FlopBudgetError as error:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
             terminal = self._config.pluginmanager.getplugin("terminalreporter")

@@ -29,6 +29,11 @@ def add_options(parser: pytest.Parser) -> None:
         help="write the report of the run as JSON to this file",
     )
     group.addoption(
+        "--flopbudget-html",
+        metavar="PATH",
+        help="write the report of the run as one HTML page to this file",
+    )
+    group.addoption(
         "--flopbudget-baseline",
         metavar="PATH",
         help="the report that vs_baseline limits are held against (default: `baseline` in "
@@ -55,6 +60,7 @@ class Options:
 
     mode: str
     json: Path | None
+    html: Path | None
     baseline: Path | None
     latency: str
     update: bool
@@ -62,7 +68,12 @@ class Options:
     @property
     def needs_hooks(self) -> bool:
         """Whether an option asks for something even of a suite without budgets."""
-        return self.json is not None or self.baseline is not None or self.update
+        return self.is_reported or self.baseline is not None or self.update
+
+    @property
+    def is_reported(self) -> bool:
+        """Whether a report of the run is written to a file."""
+        return self.json is not None or self.html is not None
 
 
 def read_options(config: pytest.Config) -> Options:
@@ -79,6 +90,7 @@ def read_options(config: pytest.Config) -> Options:
     return Options(
         mode=mode,
         json=path(option.flopbudget_json),
+        html=path(option.flopbudget_html),
         baseline=path(option.flopbudget_baseline),
         latency=option.flopbudget_latency,
         update=option.flopbudget_update,

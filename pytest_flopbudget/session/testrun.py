@@ -294,7 +294,7 @@ def _never_timed(budgets: tuple[Budget, ...]) -> Iterator[Verdict]:
                 )
 
 
-def _checked_value(metric: str, value: float, better: str, recorded: Mapping[str, Value]) -> Value:
+def _checked_value(metric: str, value: Any, better: str, recorded: Mapping[str, Value]) -> Value:
     if metric in METRICS or metric in NOT_MEASURED_YET:
         raise MeasureError(
             f"flopbudget.record: {metric!r} is a metric of the plugin's own; choose another name"
@@ -307,8 +307,10 @@ def _checked_value(metric: str, value: float, better: str, recorded: Mapping[str
         raise MeasureError(
             f"flopbudget.record: better={better!r} is no direction; write better={guess!r}"
         )
+    # torch warns of reading a number off a tensor that has a gradient to compute.
+    plain = value.detach() if hasattr(value, "detach") else value
     try:
-        number = float(value)
+        number = float(plain)
     except (TypeError, ValueError):
         raise MeasureError(f"flopbudget.record: {metric} is {value!r}; give one number") from None
     if not math.isfinite(number):

@@ -70,7 +70,8 @@ summary { padding: .55rem .8rem; cursor: pointer; font-weight: 600; }
 summary .soft { font-weight: 400; }
 details > div { padding: 0 .9rem 1rem; scroll-margin-top: 4rem; }
 @media print {
-  body { max-width: none; padding: 0; font-size: 10pt; }
+  body { max-width: none; padding: 0; font-size: 9pt; }
+  th, td { padding: .15rem .35rem; } .bar { min-width: 4rem; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   details::details-content { content-visibility: visible; block-size: auto; }
   h2, h3, h4, summary { break-after: avoid; } tr { break-inside: avoid; }

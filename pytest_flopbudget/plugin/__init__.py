@@ -18,7 +18,7 @@ from pytest_flopbudget.plugin.fixtures import (
     memory_tracker,
 )
 from pytest_flopbudget.plugin.markers import declare_markers, has_marker
-from pytest_flopbudget.plugin.options import add_options, is_controller, is_worker, read_options
+from pytest_flopbudget.plugin.options import add_options, is_controller, read_options
 from pytest_flopbudget.plugin.state import COLLECTED
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _follow(config: pytest.Config) -> RunHooks:
 
     hooks = RunHooks(config)
     config.pluginmanager.register(hooks, _HOOKS)
-    if read_options(config).update and not is_worker(config):
+    if read_options(config).update:
         from pytest_flopbudget.plugin.update import UpdateHooks
 
         config.pluginmanager.register(UpdateHooks(config, hooks))

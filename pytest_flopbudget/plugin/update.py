@@ -36,7 +36,7 @@ class UpdateHooks:
         """Act after the run's own hooks, which come first and make the report."""
         report = self._followed.report
         if report is None:
-            return
+            return  # a worker of xdist, whose controller has the report, or nothing was run
         if session.exitstatus not in _RAN_TO_ITS_END:
             self._said = ("the run did not come to its end, so that nothing is changed",)
             return

@@ -239,6 +239,15 @@ def test_a_budget_is_not_tightened_over_a_test_that_was_not_measured(outcome: Te
     assert plan_update(settings, [small, large]).edits == ()
 
 
+def test_an_old_measurement_is_never_written_into_a_budget() -> None:
+    settings = settings_of(ops=9)
+    small = run_of(settings, measured(ops=4), name="test_small")
+    large = run_of(settings, measured(ops=7), name="test_large")
+    update = plan_update(settings, [small], [large])
+    assert update.edits == ()
+    assert update.left == (f"{SOURCE}.ops: not tightened, as {large.id} was not measured",)
+
+
 def test_a_broken_budget_gives_way_though_another_test_was_not_measured() -> None:
     settings = settings_of(ops=3)
     small = run_of(settings, measured(ops=4), name="test_small")

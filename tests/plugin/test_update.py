@@ -6,7 +6,7 @@ import pytest
 
 from pytest_flopbudget.store.files import read_report
 
-from .conftest import FLOPS, MACS, Ran, Suite
+from .conftest import FLOPS, HEADER, MACS, Ran, Suite
 
 WHERE = "pyproject.toml: tool.flopbudget.budgets"
 SETTINGS = """\
@@ -93,23 +93,39 @@ def test_the_controller_of_xdist_updates_once(budgeted: Suite) -> None:
     assert baseline_of(budgeted).keys() == {"test_named", "test_inline"}
 
 
-def test_a_selection_keeps_the_rest_of_the_baseline_and_a_whole_run_drops_what_is_gone(
-    budgeted: Suite,
-) -> None:
+def test_a_whole_run_drops_a_test_that_is_gone_and_says_so(budgeted: Suite) -> None:
     budgeted.run("--flopbudget-update", report=False)
-    part = budgeted.run("--flopbudget-update", "-k", "test_named", report=False)
-    assert baseline_of(budgeted).keys() == {"test_named", "test_inline"}
-    assert ".flopbudget/baseline.json: 1 of 2 tests as measured now" in said(part)
     budgeted.write(BODY.replace("test_inline", "test_renamed"))
-    folder = budgeted.run("--flopbudget-update", "test_it.py", report=False)
-    assert folder.code == 0
-    assert baseline_of(budgeted).keys() == {"test_named", "test_inline", "test_renamed"}
     whole = budgeted.run("--flopbudget-update", report=False)
-    gone = "test_it.py::test_inline"
-    assert said(whole)[-1] == (
-        f".flopbudget/baseline.json: dropped {gone}, which is no longer there"
-    )
+    gone = "dropped test_it.py::test_inline, which is no longer there"
+    assert said(whole)[-1] == f".flopbudget/baseline.json: {gone}"
     assert baseline_of(budgeted).keys() == {"test_named", "test_renamed"}
+
+
+@pytest.mark.parametrize(
+    ("options", "extra"),
+    [
+        (("-k", "not elsewhere"), ""),
+        (("--ignore=sub",), ""),
+        (("test_it.py",), ""),
+        (("sub",), ""),
+        ((), "def test_broken():\n    assert False\n"),
+    ],
+    ids=["-k", "--ignore", "file", "folder", "a failure"],
+)
+def test_a_run_that_is_not_whole_or_not_clean_drops_nothing(
+    budgeted: Suite, options: tuple[str, ...], extra: str
+) -> None:
+    folder = budgeted.pytester.mkdir("sub")
+    (folder / "test_sub.py").write_text(HEADER + BODY.replace("_named", "_elsewhere"), "utf-8")
+    budgeted.run("--flopbudget-update", report=False)
+    everything = {"test_named", "test_inline", "test_elsewhere"}
+    assert baseline_of(budgeted).keys() == everything
+    budgeted.write(BODY.replace("test_inline", "test_renamed") + extra)
+    ran = budgeted.run("--flopbudget-update", *options, report=False)
+    assert "dropped" not in ran.text
+    read = read_report(budgeted.pytester.path / ".flopbudget" / "baseline.json")
+    assert "test_it.py::test_inline" in {test.id for test in read.tests}
 
 
 def test_a_failed_test_fails_the_run_and_moves_nothing(budgeted: Suite) -> None:

@@ -154,7 +154,7 @@ class RunHooks:
         elif report.when == "teardown":
             del item.stash[RUN]
         if test is not None:
-            setattr(report, _TEST, encode_test(replace(test, outcome=_outcome(report, test))))
+            setattr(report, _TEST, encode_test(_ended(test, _outcome(report, test))))
         return report
 
     # The whole run.
@@ -169,8 +169,9 @@ class RunHooks:
             self._run.receive(decode_test(text))
         elif report.failed and report.when == "teardown":
             self._run.fail_teardown(report.nodeid)
-        elif report.failed and report.when not in ("setup", "call"):
-            self._run.crash(report.nodeid)  # xdist says so of a test that ended its worker
+        elif report.failed and report.when != "setup":
+            # A subtest, or what xdist says of a test that ended its worker.
+            self._run.fail(report.nodeid)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -220,6 +221,8 @@ class RunHooks:
         text = render_summary(self._report)
         if not text.strip():
             return
+        # The line of the last test may still be open, as after Ctrl-C.
+        terminalreporter.ensure_newline()
         terminalreporter.section("compute budgets")
         terminalreporter.write_line(text.rstrip("\n"))
         if self._options.mode == "enforce":
@@ -321,6 +324,14 @@ def _facts() -> dict[str, Any]:
     from pytest_flopbudget.meters.versions import versions
 
     return {"versions": versions(), "machine": machine_facts()}
+
+
+def _ended(test: TestReport, outcome: TestOutcome) -> TestReport:
+    """The test with its outcome. What a skip cut short is no measurement of anything."""
+    measured = test.measurements
+    if outcome is TestOutcome.SKIPPED:
+        measured = tuple(m for m in measured if not m.is_partial)
+    return replace(test, outcome=outcome, measurements=measured)
 
 
 def _outcome(report: pytest.TestReport, test: TestReport) -> TestOutcome:

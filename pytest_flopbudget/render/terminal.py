@@ -202,7 +202,7 @@ def _remarks(test: TestReport, name: str, width: int, *, is_enforced: bool) -> I
     for verdict in test.verdicts:
         # A failed test says it itself; its row says all of a limit that does not apply.
         is_silent = verdict.outcome in BROKEN and not (verdict.is_failure and is_enforced)
-        if is_silent or verdict.outcome is Outcome.INCONCLUSIVE:
+        if is_silent or verdict.outcome in (Outcome.INCONCLUSIVE, Outcome.PENDING):
             yield from _wrapped(clean(verdict.reason), width)
 
 

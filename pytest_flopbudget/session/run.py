@@ -22,8 +22,8 @@ class BudgetRun:
     """By test id; planned tests stand here as not run until they report."""
     versions: dict[str, str] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
-    crashed: set[str] = field(default_factory=set)
-    """Ids of tests, budgeted or not, whose process ended in the middle of them."""
+    failed: set[str] = field(default_factory=set)
+    """Ids of tests, budgeted or not, that failed before they reported, or beside it."""
     late_failures: tuple[Verdict, ...] = ()
     """Broken ratios between tests, which no single test could fail for."""
 
@@ -31,12 +31,14 @@ class BudgetRun:
         """Note the budgeted tests, in collection order; what was reported stays."""
         for test in tests:
             self.tests.setdefault(test.id, test)
-            if test.id in self.crashed:
-                self.crash(test.id)
+            if test.id in self.failed:
+                self.fail(test.id)
 
     def receive(self, test: TestReport) -> None:
         """Take a test's report; a rerun replaces the earlier one."""
         self.tests[test.id] = test
+        if test.id in self.failed:
+            self.fail(test.id)
 
     def fail_teardown(self, test_id: str) -> None:
         """Note that a test which had reported went wrong in its tear-down."""
@@ -44,11 +46,14 @@ class BudgetRun:
         if test is not None and test.outcome is TestOutcome.PASSED:
             self.tests[test_id] = replace(test, outcome=TestOutcome.ERROR)
 
-    def crash(self, test_id: str) -> None:
-        """Note that the process of a test ended in the middle of it, planned already or not."""
-        self.crashed.add(test_id)
+    def fail(self, test_id: str) -> None:
+        """Note that a test failed in a way that it cannot report, planned already or not.
+
+        Its process ended in the middle of it, or one of its subtests failed.
+        """
+        self.failed.add(test_id)
         test = self.tests.get(test_id)
-        if test is not None and test.outcome is TestOutcome.NOT_RUN:
+        if test is not None and test.outcome in (TestOutcome.NOT_RUN, TestOutcome.PASSED):
             self.tests[test_id] = replace(test, outcome=TestOutcome.FAILED)
 
     def learn(self, versions: Mapping[str, str], machine: Mapping[str, Any]) -> None:

@@ -117,7 +117,8 @@ class Suite:
     def run(self, *args: str, report: bool = True) -> Ran:
         """In this process: fast, for whatever does not end the process."""
         option = [f"--flopbudget-json={self.path}"] if report else []
-        return Ran(self.pytester.runpytest_inprocess(*PLUGINS, *option, *args), self.path)
+        result = self.pytester.runpytest_inprocess(*PLUGINS, *option, *args, no_reraise_ctrlc=True)
+        return Ran(result, self.path)
 
     def run_apart(self, *args: str, report: bool = True) -> Ran:
         """In a process of its own."""

@@ -20,8 +20,9 @@ from pytest_flopbudget.core.verdicts import failures
 from pytest_flopbudget.plugin.calls import has_failed, measured_function, measured_item
 from pytest_flopbudget.plugin.markers import marked_budgets
 from pytest_flopbudget.plugin.options import (
-    is_only_collecting,
+    is_only_looking,
     is_worker,
+    plain_id,
     read_options,
     selection_of,
     uncollected_of,
@@ -101,7 +102,7 @@ class RunHooks:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Give a budgeted test a fresh run, also when it is run again."""
-        test = self._run.tests.get(item.nodeid)
+        test = self._run.tests.get(plain_id(self._config, item.nodeid))
         if test is not None:
             planned = replace(test, measurements=(), verdicts=())
             item.stash[RUN] = TestRun(planned, item.name, self._surroundings)
@@ -168,10 +169,10 @@ class RunHooks:
         if text is not None:
             self._run.receive(decode_test(text))
         elif report.failed and report.when == "teardown":
-            self._run.fail_teardown(report.nodeid)
+            self._run.fail_teardown(plain_id(self._config, report.nodeid))
         elif report.failed and report.when != "setup":
             # A subtest, or what xdist says of a test that ended its worker.
-            self._run.fail(report.nodeid)
+            self._run.fail(plain_id(self._config, report.nodeid))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -200,7 +201,7 @@ class RunHooks:
                 facts=json.dumps(_facts()),
             )
             return
-        if is_only_collecting(self._config) or session.exitstatus == pytest.ExitCode.USAGE_ERROR:
+        if is_only_looking(self._config) or session.exitstatus == pytest.ExitCode.USAGE_ERROR:
             return  # nothing was run, so that a report would only hide an earlier one
         for test in cut_off:
             self._run.receive(test)
@@ -271,13 +272,14 @@ class RunHooks:
 
     def _budgeted(self, item: pytest.Item, outcome: TestOutcome) -> TestReport | None:
         marked = marked_budgets(item, self._run.settings)
-        budgets = resolve_budgets(item.nodeid, marked, self._run.settings)
+        test_id = plain_id(self._config, item.nodeid)
+        budgets = resolve_budgets(test_id, marked, self._run.settings)
         if not budgets and "flopbudget" not in getattr(item, "fixturenames", ()):
             return None
         _, line, _ = item.location
         return TestReport(
-            id=item.nodeid,
-            file=item.nodeid.partition("::")[0],
+            id=test_id,
+            file=test_id.partition("::")[0],
             line=(line or 0) + 1,
             outcome=outcome,
             budgets=budgets,

@@ -107,9 +107,25 @@ def is_controller(config: pytest.Config) -> bool:
     return not is_worker(config) and getattr(config.option, "dist", "no") != "no"
 
 
-def is_only_collecting(config: pytest.Config) -> bool:
-    """Whether the run shows the tests and runs none."""
-    return bool(config.option.collectonly)
+def is_only_looking(config: pytest.Config) -> bool:
+    """Whether the run shows tests or fixtures, and calls no test."""
+    options = (
+        "collectonly",
+        "setuponly",
+        "setupplan",
+        "showfixtures",
+        "show_fixtures_per_test",
+    )
+    return any(getattr(config.option, option, False) for option in options)
+
+
+def plain_id(config: pytest.Config, test_id: str) -> str:
+    """The id as it is without xdist, which puts `@group` behind it under --dist loadgroup."""
+    option = config.option
+    is_grouped = getattr(option, "dist", "no") == "loadgroup" or getattr(option, "loadgroup", False)
+    # An @ of the test's own can only be among its parameters.
+    name, bracket, group = test_id.rpartition("]")
+    return f"{name}{bracket}{group.partition('@')[0]}" if is_grouped else test_id
 
 
 def selection_of(config: pytest.Config) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ class TestRun:
         name: the region's name, for `flop_budget(region=...)` and `ratio_to`.
         `fn` is called once under the counter, and again only for latency.
         """
-        from pytest_flopbudget.meters.measure import count_call, time_call
+        from pytest_flopbudget.meters.measure import count_call
 
         region = name or ""
         with self._claimed(region), self._keeping_partial():
@@ -79,8 +79,7 @@ class TestRun:
         # The result is the test's alone: kept here it would live until the test ends.
         measurement = self._measurements[region] = replace(counted, output=None)
         if self.wants_latency(region):
-            with machine_lock():
-                self._measurements[region] = time_call(measurement, _timer(), fn, args, kwargs)
+            self._time(measurement, fn, args, kwargs)
         return counted.output
 
     @contextmanager
@@ -156,11 +155,30 @@ class TestRun:
 
     def repeat(self, fn: Callable[..., Any], kwargs: dict[str, Any]) -> None:
         """Time further calls of the test's own function, whose first call was a region."""
+        self._time(self._measurements[""], fn, (), kwargs)
+
+    def _time(
+        self,
+        counted: Measurement,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Add latency to a measurement. Code that cannot be called again has none.
+
+        The test did nothing wrong then: its own call went well.
+        """
         from pytest_flopbudget.meters.measure import time_call
 
-        with machine_lock():
-            timed = time_call(self._measurements[""], _timer(), fn, (), kwargs)
-        self._measurements[""] = timed
+        try:
+            with machine_lock():
+                timed = time_call(counted, _timer(), fn, args, kwargs)
+        except Exception as error:
+            told = str(error).partition("\n")[0]
+            why = f"called again, it raised {type(error).__name__}: {told}"
+            self.cannot_repeat(counted.name, why)
+        else:
+            self._measurements[counted.name] = timed
 
     def wants_latency(self, region: str) -> bool:
         """Whether this region is to be timed: a budget asks for it here, or all are timed."""

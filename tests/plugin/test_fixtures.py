@@ -221,6 +221,27 @@ def test_over_its_latency_budget_a_test_fails(suite: Suite) -> None:
     assert ran.code == 1
 
 
+def test_code_that_cannot_be_called_again_has_no_latency_and_says_why(suite: Suite) -> None:
+    suite.write(
+        """
+        @pytest.mark.flop_budget(latency="1 s", flops=196608)
+        def test_once(tmp_path):
+            (tmp_path / "made").mkdir()
+            product()
+        def test_unbudgeted(flopbudget, tmp_path):
+            flopbudget((tmp_path / "made").mkdir)
+        """
+    )
+    ran = suite.run("--flopbudget-latency=always")
+    assert ran.endings == {"test_once": "over budget", "test_unbudgeted": "passed"}
+    assert "test_once has no latency: called again, it raised FileExistsError" in ran.words
+    assert set(ran.verdicts("test_once")) == {
+        ("", "latency", "not measured"),
+        ("", "flops", "within"),
+    }
+    assert suite.run("--flopbudget=report").code == 0
+
+
 def test_what_a_test_measured_is_let_go_after_it(suite: Suite) -> None:
     suite.write(
         """

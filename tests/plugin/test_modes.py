@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .conftest import FLOPS, Suite
 
 BODY = """
@@ -85,15 +87,15 @@ def test_a_suite_runs_without_the_plugin_and_without_the_terminal(suite: Suite) 
     assert "cannot write the report" in unwritten.result.stderr.str()
 
 
-def test_collecting_alone_prints_no_table_and_leaves_an_earlier_report_alone(
-    suite: Suite,
+@pytest.mark.parametrize("option", ["--collect-only", "--setup-plan", "--fixtures"])
+def test_a_look_at_the_suite_prints_no_table_and_leaves_an_earlier_report_alone(
+    suite: Suite, option: str
 ) -> None:
-    suite.write(BODY)
-    suite.run("--flopbudget=report")
-    before = suite.path.read_bytes()
-    ran = suite.run("--collect-only")
+    suite.write("@pytest.mark.flop_budget(flops=196608)\ndef test_it(): product()\n")
+    suite.path.write_text("an earlier report", "utf-8")
+    ran = suite.run(option)
     assert (ran.code, ran.summary) == (0, [])
-    assert suite.path.read_bytes() == before
+    assert suite.path.read_text("utf-8") == "an earlier report"
 
 
 def test_without_a_report_asked_for_the_table_is_printed_all_the_same(suite: Suite) -> None:

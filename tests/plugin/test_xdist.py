@@ -8,11 +8,15 @@ from .test_report import ENDINGS, EXPECTED
 
 
 def test_two_workers_report_what_one_process_reports(suite: Suite) -> None:
-    suite.settings('[tool.flopbudget.budgets.unused]\nflops = "1 GFLOP"\n')
-    suite.write(ENDINGS)
+    suite.settings(
+        "[tool.flopbudget.budgets.one]\nflops = 196608\n"
+        '[[tool.flopbudget.match]]\ntests = "*::test_grouped"\nbudget = "one"\n'
+    )
+    # xdist writes the group into the ids of its workers' tests.
+    suite.write(ENDINGS + "\n@pytest.mark.xdist_group('g')\ndef test_grouped(): product()\n")
     suite.write(RATIOS, name="test_ratios")
     alone = suite.run_apart("-k", "not test_case").json
-    ran = suite.run_apart("-n2", "-k", "not test_case")
+    ran = suite.run_apart("-n2", "--dist=loadgroup", "-k", "not test_case")
     spread = ran.json
     assert alone["versions"].pop("pytest-xdist", None) == spread["versions"].pop("pytest-xdist")
     assert spread == alone

@@ -102,13 +102,18 @@ _BOOKKEEPING: Final = frozenset({"prim", "profiler"})
 _VIEWS_BY_HAND: Final = frozenset(
     {
         "aten::_unsafe_view",
+        "aten::as_strided_",
         "aten::lift",
         "aten::lift_fresh",
+        "aten::squeeze_",
+        "aten::t_",
+        "aten::transpose_",
+        "aten::unsqueeze_",
         "aten::unsafe_split",
         "aten::unsafe_split_with_sizes",
     }
 )
-"""Views whose schema does not say so."""
+"""Views whose schema does not say so, and those in place, which move no data either."""
 
 
 def plan_for(func: Any) -> Plan:

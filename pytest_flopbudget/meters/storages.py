@@ -18,6 +18,17 @@ BUFFER: Final = "buffer"
 INPUT: Final = "input"
 
 
+def storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
+    """The tensor's storage; None where it has none that can be told.
+
+    So it is for sparse tensors, which are made of others, and for oneDNN's own layout.
+    """
+    try:
+        return tensor.untyped_storage()
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
 @dataclass(slots=True)
 class _Entry:
     """One storage that is alive."""
@@ -54,9 +65,9 @@ class StorageLedger:
 
     def touch(self, tensor: Tensor, path: str) -> None:
         """Book an argument's storage, if it is new, as one that was there before."""
-        if tensor.layout is not torch.strided:
-            return  # it has no storage of its own; its parts are tensors with theirs
-        storage = tensor.untyped_storage()
+        storage = storage_of(tensor)
+        if storage is None:
+            return
         key: int = storage._cdata
         if key not in self._entries:
             site = self._label(tensor) or (path, INPUT)
@@ -69,9 +80,9 @@ class StorageLedger:
 
     def produce(self, tensor: Tensor, site: Site) -> None:
         """Book a result's storage, if it is new, as allocated here; note a new size."""
-        if tensor.layout is not torch.strided:
+        storage = storage_of(tensor)
+        if storage is None:
             return
-        storage = tensor.untyped_storage()
         key: int = storage._cdata
         entry = self._entries.get(key)
         nbytes = storage.nbytes()

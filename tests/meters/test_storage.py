@@ -174,3 +174,45 @@ def test_picking_rows_reads_no_whole_table():
     assert m.bytes_moved == 2 * picked + 3 * 8
     assert m.flops == 0
     assert m.peak_memory == 10_000 * 16 * F32 + 3 * 8 + picked
+
+
+def test_sparse_buffers_count_their_indices_and_values():
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("adjacency", torch.eye(64).to_sparse())
+            self.lin = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.lin(torch.sparse.mm(self.adjacency, x))
+
+    with torch.no_grad():
+        m = measure(Graph(), torch.randn(64, 4))
+    # 64 values of 4 bytes, each with two indices of 8.
+    assert m.model_size == 20 * F32 + 64 * F32 + 2 * 64 * 8
+    assert m.params == 20
+    assert m.uncounted[0].operator == "aten._sparse_addmm.default"
+
+
+# torch's own module for this layout is written with its deprecated script.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_model_in_another_layout_has_its_size():
+    from torch.utils import mkldnn
+
+    with torch.no_grad():
+        m = measure(mkldnn.to_mkldnn(nn.Linear(48, 64).eval()), torch.randn(32, 48).to_mkldnn())
+    assert m.macs == 32 * 48 * 64
+    assert m.model_size == (48 * 64 + 64) * F32
+
+
+def test_ensemble_under_vmap_counts_every_member():
+    base = nn.Linear(4, 4)
+    members = [nn.Linear(4, 4) for _ in range(3)]
+    parameters, buffers = torch.func.stack_module_state(members)
+
+    def run(parameters, buffers, x):
+        return torch.func.functional_call(base, (parameters, buffers), (x,))
+
+    m = measure(torch.vmap(run, in_dims=(0, 0, None)), parameters, buffers, torch.randn(2, 4))
+    assert m.macs == 3 * 2 * 4 * 4
+    assert m.params == 3 * 20

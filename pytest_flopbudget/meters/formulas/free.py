@@ -29,6 +29,7 @@ QUESTIONS: Final = (
     "_local_scalar_dense",
     "_nested_tensor_size",
     "dense_dim",
+    "is_coalesced",
     "is_pinned",
     "is_same_size",
     "record_stream",

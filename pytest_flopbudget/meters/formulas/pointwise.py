@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-import torch
 from torch import Tensor
 
 from pytest_flopbudget.meters.formulas.registry import Formula, formula
@@ -347,8 +346,3 @@ def unscale(tensors: list[Tensor], *_args: Any, out: Any) -> int:
     Source: the documentation of torch.amp.GradScaler.
     """
     return 2 * sum(math.prod(tensor.shape) for tensor in tensors)
-
-
-def is_bool_only(tensors: list[Tensor]) -> bool:
-    """Whether an operator sees truth values alone: logic, and no arithmetic."""
-    return bool(tensors) and all(tensor.dtype is torch.bool for tensor in tensors)

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pytest_flopbudget.cli.exits import Exit
-from pytest_flopbudget.core.errors import MeasureError, nearest
+from pytest_flopbudget.core.errors import FlopBudgetError, MeasureError, nearest
 
 if TYPE_CHECKING:
     from pytest_flopbudget.core.measurement import Measurement
@@ -59,7 +59,14 @@ def run(args: argparse.Namespace) -> Exit:
 
     fn = _callable(args.target)
     inputs = [_tensor(text) for text in args.input]
-    measurement = _measured(fn, inputs, is_training=args.train, is_timed=args.latency)
+    try:
+        measurement = _measured(fn, inputs, is_training=args.train, is_timed=args.latency)
+    except FlopBudgetError:
+        raise
+    except Exception as error:
+        hint = "" if inputs else "; does it need an argument, such as --input 'f32[1,3,224,224]'?"
+        said = next(iter(str(error).splitlines()), "")
+        raise MeasureError(f"{args.target} raised {type(error).__name__}: {said}{hint}") from error
     if args.json is not None or args.html is not None:
         _write_report(_report(measurement, args.target), args.json, args.html)
     if args.json != "-":
@@ -73,7 +80,7 @@ def _measured(
     import torch
 
     from pytest_flopbudget.meters.latency import LatencyTimer
-    from pytest_flopbudget.meters.measure import measure, time_call
+    from pytest_flopbudget.meters.measure import measure, time_call, with_backward
 
     if isinstance(fn, torch.nn.Module):
         fn.train(is_training)
@@ -83,7 +90,8 @@ def _measured(
     with gradients:
         measurement = measure(fn, *inputs, train=is_training)
         if is_timed:
-            return time_call(measurement, LatencyTimer(), fn, tuple(inputs), {})
+            timed = with_backward(fn) if is_training else fn
+            return time_call(measurement, LatencyTimer(), timed, tuple(inputs), {})
     return measurement
 
 

@@ -97,6 +97,9 @@ def judge(
     if measurement is None or limit.metric not in measurement.values:
         reason = reasons.not_measured(limit, measurement, context.regions, subject, region)
         return _without_value(limit, region, Outcome.NOT_MEASURED, reason)
+    if _is_nothing(limit, measurement):
+        reason = reasons.nothing_ran(limit, subject, region)
+        return _without_value(limit, region, Outcome.NOT_MEASURED, reason)
     case = _Case(
         limit=limit,
         metric=metric_named(limit.metric, measurement.values[limit.metric].better),
@@ -111,6 +114,19 @@ def judge(
             return case.unresolved(referred, context)
         reference = span_of(case.metric, referred)
     return case.judged(reference, context.baseline)
+
+
+def _is_nothing(limit: Limit, measurement: Measurement) -> bool:
+    """Whether a count is zero because no operator ran at all: a silent zero, unless meant."""
+    ops = measurement.values.get("ops")
+    is_meant = 0 in (limit.maximum, limit.equals)
+    return (
+        ops is not None
+        and ops.value == 0
+        and measurement.values[limit.metric].value == 0
+        and metric_named(limit.metric).kind is Kind.EXACT
+        and not is_meant
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

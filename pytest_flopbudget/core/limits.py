@@ -123,6 +123,11 @@ class _Reader:
             self.quantity(raw[key], f"{self.path}.{key}", bounded) if key in raw else None
             for key in ("max", "min", "equals")
         )
+        if equals is not None and (maximum is not None or minimum is not None):
+            raise SettingsError(
+                f"{self.path}: 'equals' leaves no room for 'max' or 'min'; "
+                "write one or the other, with 'tolerance' for a range around 'equals'"
+            )
         if maximum is not None and minimum is not None and minimum > maximum:
             raise SettingsError(f"{self.path}: min {raw['min']} is more than max {raw['max']}")
         return Limit(

@@ -88,6 +88,10 @@ class ModuleCounts(Counts):
     own: Counts
 
 
+IN_ANOTHER_THREAD: Final = " in another thread"
+"""What ends the name of an uncounted operator that a thread of the region's ran."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uncounted:
     """An operator that ran and has no formula, so that the totals are too low."""

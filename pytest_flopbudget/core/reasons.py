@@ -9,7 +9,7 @@ from typing import Final
 from pytest_flopbudget.core.attribution import Share, format_signed, movers, spenders
 from pytest_flopbudget.core.budgets import Limit
 from pytest_flopbudget.core.errors import nearest
-from pytest_flopbudget.core.measurement import Measurement, Uncounted
+from pytest_flopbudget.core.measurement import IN_ANOTHER_THREAD, Measurement, Uncounted
 from pytest_flopbudget.core.metrics import Kind, Metric, metric_named
 from pytest_flopbudget.core.quantity import format_change, format_pair, format_quantity
 
@@ -83,9 +83,16 @@ def uncounted(operators: Sequence[Uncounted]) -> str:
     if len(operators) > _MOST_OPERATORS:
         listed.append(f"{len(operators) - _MOST_OPERATORS} more")
     operator = "an operator" if len(operators) == 1 else f"{len(operators)} operators"
+    is_elsewhere = all(row.operator.endswith(IN_ANOTHER_THREAD) for row in operators)
+    what = "that the counter does not see" if is_elsewhere else "with no formula"
+    cure = (
+        "run them in the thread of the test"
+        if is_elsewhere
+        else "give each a formula with pytest_flopbudget.register_formula"
+    )
     return (
-        f"ran {operator} with no formula, so that its counts are too low: {', '.join(listed)}; "
-        "give each a formula with pytest_flopbudget.register_formula, or write strict = false"
+        f"ran {operator} {what}, so that its counts are too low: {', '.join(listed)}; "
+        f"{cure}, or write strict = false"
     )
 
 
@@ -123,6 +130,14 @@ def not_measured(
     others = ", ".join(f"'{name}'" for name in regions)
     only = f"; it measured only {others}: tie the budget to one with region=" if others else ""
     return f"{subject} never measured its own call{only}"
+
+
+def nothing_ran(limit: Limit, subject: str, region: str) -> str:
+    """That the region did no work of torch's, so that its zero says nothing."""
+    return (
+        f"{who(subject, region)} ran no operator of torch, so that its {limit.metric} say nothing; "
+        "is the model called elsewhere, such as in a fixture? Where nothing is meant, write 0"
+    )
 
 
 def no_reference(

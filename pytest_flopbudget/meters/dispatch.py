@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopbudget.core.measurement import (
+    IN_ANOTHER_THREAD,
     Counts,
     Measurement,
     ModuleSpending,
@@ -177,7 +178,7 @@ class DispatchPass(TorchDispatchMode):
         plan = plan_for(func)
         if plan.road not in (Road.VIEW, Road.FREE):
             inputs = _tensors((*args, *kwargs.values()))
-            self._note_uncounted(f"{plan.overload} in another thread", inputs)
+            self._note_uncounted(plan.overload + IN_ANOTHER_THREAD, inputs)
 
     def measurement(
         self, name: str = "", *, is_partial: bool = False, output: Any = None

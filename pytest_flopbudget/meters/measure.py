@@ -62,6 +62,17 @@ def time_call(
     return replace(measurement, values=values, samples=samples)
 
 
+def with_backward(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The callable, with backward from its summed outputs after each call."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        output = fn(*args, **kwargs)
+        _run_backward(output)
+        return output
+
+    return run
+
+
 def _counted(
     fn: Callable[..., Any],
     args: tuple[Any, ...],

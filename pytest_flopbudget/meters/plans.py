@@ -103,6 +103,7 @@ _VIEWS_BY_HAND: Final = frozenset(
     {
         "aten::_unsafe_view",
         "aten::as_strided_",
+        "aten::detach_",
         "aten::lift",
         "aten::lift_fresh",
         "aten::squeeze_",

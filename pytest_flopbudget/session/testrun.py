@@ -253,6 +253,10 @@ class TestRun:
         """A block that alone measures this region: of two, a budget could not tell which."""
         self._check_running(_called(region))
         if region in self._measurements or region in self._open:
+            first = self._measurements.get(region)
+            if first is not None:
+                # The first alone is not what the test meant to measure.
+                self._measurements[region] = replace(first, is_partial=True)
             raise MeasureError(
                 f"{self._subject}: {_called(region)} is measured already; give the second "
                 'measurement a name of its own: flopbudget(fn, name="...") or region("...")'

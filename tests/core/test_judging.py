@@ -501,3 +501,20 @@ def test_every_metric_has_words_and_its_unit_in_a_sentence(metric: str) -> None:
     verdict = verdict_on(10, holding(**{metric: 20.0}), metric=metric)
     bound = format_quantity(10, METRICS[metric].dimension)
     assert f", budget {bound} (+100 %)" in verdict.reason
+
+
+@pytest.mark.parametrize("metric", ["flops", "macs", "peak_memory"])
+def test_zero_of_code_that_ran_no_operator_is_not_within(metric):
+    nothing = holding(**{metric: 0, "ops": 0})
+    verdict = verdict_on(5, nothing, metric=metric)
+    assert verdict.outcome is Outcome.NOT_MEASURED
+    assert f"test_x ran no operator of torch, so that its {metric} say nothing" in verdict.reason
+
+
+def test_zero_is_within_where_it_is_meant_or_where_operators_ran():
+    nothing = holding(flops=0, ops=0)
+    assert verdict_on({"equals": 0}, nothing).outcome is Outcome.WITHIN
+    assert verdict_on(0, nothing).outcome is Outcome.WITHIN
+    assert verdict_on(5, holding(flops=0, ops=1)).outcome is Outcome.WITHIN
+    # A model's size is known even where nothing of it ran.
+    assert verdict_on(5, holding(params=4, ops=0), metric="params").outcome is Outcome.WITHIN

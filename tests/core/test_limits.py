@@ -195,3 +195,11 @@ def test_a_unit_of_the_wrong_count_is_never_converted_in_silence() -> None:
 def test_an_unknown_machine_where_none_is_defined_says_so() -> None:
     with pytest.raises(SettingsError, match="the settings define none"):
         parse_limit("latency", {"max": 1, "on": "bench"}, where=WHERE, machines=())
+
+
+@pytest.mark.parametrize("other", ["max", "min"])
+def test_exact_value_beside_a_bound_is_refused(other):
+    with pytest.raises(
+        SettingsError, match=r"f\.flops: 'equals' leaves no room for 'max' or 'min'"
+    ):
+        parse_limit("flops", {"equals": 3, other: 3}, where="f", machines=())

@@ -327,6 +327,18 @@ def test_sparse_product_is_not_counted_as_a_dense_one():
     assert m.uncounted
 
 
+def test_tensor_made_from_numbers_is_free_in_every_mode():
+    for context in (torch.no_grad, torch.inference_mode, torch.enable_grad):
+        with context():
+            m = measure(lambda: torch.tensor([1.0, 2.0]) + 1)
+        assert (m.flops, m.uncounted) == (2, ()), context
+
+
+def test_membership_compares_each_element_with_each_test():
+    m = measure(torch.isin, torch.arange(6), torch.tensor([1, 2, 3]))
+    assert (m.flops, m.int_ops, m.uncounted) == (0, 18, ())
+
+
 def test_nested_tensor_runs_and_is_reported():
     with pytest.warns(UserWarning, match="nested tensors"):
         nested = torch.nested.nested_tensor([torch.randn(3, 8), torch.randn(5, 8)])

@@ -105,6 +105,10 @@ def test_misuse_is_refused_in_one_sentence(suite: Suite) -> None:
     ):
         assert sentence in ran.words
     assert ran.endings["test_late"] == "error"
+    # The first of two measurements under one name is not what the test meant to measure.
+    (twice,) = (test for test in ran.report.tests if test.id.endswith("::test_twice"))
+    assert all(measurement.is_partial for measurement in twice.measurements)
+    assert twice.verdicts == ()
     assert set(ran.endings.values()) == {"failed", "error"}
 
 

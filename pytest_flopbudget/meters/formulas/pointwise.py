@@ -289,6 +289,17 @@ def foreach_norm(tensors: list[Tensor], p: Any = 2, *_args: Any, out: Any, **_: 
     return 2 * sum(tensor.numel() for tensor in tensors) if p in (2, None) else None
 
 
+@formula("isin")
+def isin(elements: Any, tests: Any, *_args: Any, out: Tensor, **_: Any) -> int:
+    """FLOPs of asking of each element whether it is among others.
+
+    elements: any shape, tests: any shape -> out: the shape of elements
+    Counts one comparison for each pair of an element and a test.
+    Source: the definition in the documentation of torch.isin, without sorting.
+    """
+    return out.numel() * (tests.numel() if isinstance(tests, Tensor) else 1)
+
+
 @formula("equal")
 def equal(a: Tensor, b: Tensor, *, out: bool) -> int:
     """FLOPs of asking whether two tensors are equal.

@@ -24,7 +24,7 @@ from pytest_flopbudget.core.judging import Context, judge
 from pytest_flopbudget.core.loosening import budget_changes, describe_budget
 from pytest_flopbudget.core.measurement import Measurement
 from pytest_flopbudget.core.metrics import METRICS, Kind, metric_named
-from pytest_flopbudget.core.pairing import Pair, is_whole, limit_of, pair_tests, value_of
+from pytest_flopbudget.core.pairing import Pair, is_whole, limit_of, narrowing, pair_tests, value_of
 from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
 
@@ -95,11 +95,11 @@ def _budgets_side(base: Report | None, head: Report, pairs: tuple[Pair, ...]) ->
         loosened=_only(changes, Direction.LOOSENED),
         tightened=_only(changes, Direction.TIGHTENED),
         added=_only(changes, Direction.ADDED),
-        new=tuple(_new(pairs, base)),
+        new=tuple(_new(pairs, base, head)),
         removed=tuple(
             _entry(pair.base, "removed")
             for pair in pairs
-            if pair.head is None and pair.base is not None and is_whole(head)
+            if pair.head is None and pair.base is not None and is_whole(head, base)
         ),
         renamed=tuple(
             Rename(before=pair.base.id, after=pair.head.id)
@@ -228,7 +228,7 @@ def _not_measured(pairs: Iterable[Pair], base: Report | None, head: Report) -> I
     for pair in pairs:
         was_measured = pair.base is not None and _is_measured(pair.base)
         if pair.head is None:
-            if not is_whole(head) and was_measured:
+            if not is_whole(head, base) and was_measured:
                 yield _entry(pair.test, _left_out(head))
         elif not _is_measured(pair.head):
             # What neither side ever measures is no news.
@@ -244,12 +244,12 @@ def _not_measured(pairs: Iterable[Pair], base: Report | None, head: Report) -> I
                     yield _entry(pair.head, "a region of the base that never ran", m.name)
 
 
-def _new(pairs: Iterable[Pair], base: Report) -> Iterator[Entry]:
+def _new(pairs: Iterable[Pair], base: Report, head: Report) -> Iterator[Entry]:
     for pair in pairs:
         if pair.head is None or not _is_measured(pair.head):
             continue
         if pair.base is None:
-            yield _entry(pair.head, "new" if is_whole(base) else "not in the base's run")
+            yield _entry(pair.head, "new" if is_whole(base, head) else "not in the base's run")
         elif not _is_measured(pair.base):
             yield _entry(pair.head, f"on the base: {_why_unmeasured(pair.base, base)}")
         else:
@@ -281,7 +281,7 @@ def what_is_missing(report: Report) -> Iterator[str]:
     """Why the run is not the whole suite, in a sentence for each reason."""
     if report.is_interrupted:
         yield "the run was interrupted: what it did not reach is not judged"
-    if report.selection:
+    if narrowing(report):
         yield f"only a part of the tests was run: {' '.join(report.selection)}"
 
 
@@ -289,7 +289,7 @@ def _notes(base: Report | None, head: Report) -> Iterator[str]:
     if base is None:
         yield "no baseline yet: absolute budgets alone are judged"
     yield from what_is_missing(head)
-    if base is not None and not is_whole(base):
+    if base is not None and not is_whole(base, head):
         yield f"the base's run is not whole: {_left_out(base)}"
     if base is not None and base.versions.get("torch") != head.versions.get("torch"):
         yield (

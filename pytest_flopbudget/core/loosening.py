@@ -33,7 +33,7 @@ _GONE: Final = {
 
 def budget_changes(base: Report, head: Report, pairs: Iterable[Pair]) -> tuple[BudgetChange, ...]:
     """Every difference between the budgets of the two reports; equal ones of many tests once."""
-    found = [change for pair in pairs for change in _of_pair(pair, is_whole(head))]
+    found = [change for pair in pairs for change in _of_pair(pair, is_whole(head, base))]
     better_of = _directions(head)
     named = _of_settings(base.settings, head.settings, better_of)
     return (*_grouped(found), *(change for change in named if not _is_shown(change, found)))

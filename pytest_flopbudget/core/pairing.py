@@ -32,9 +32,29 @@ class Pair:
         return found
 
 
-def is_whole(report: Report) -> bool:
-    """Whether a test that is missing from the report is known to be gone."""
-    return not report.selection and not report.is_interrupted
+def is_whole(report: Report, other: Report | None = None) -> bool:
+    """Whether a test that is missing from the report is known to be gone.
+
+    other: the report that it is held against. A run that was asked for the same part of
+    the suite as the other is whole beside it.
+    """
+    if report.is_interrupted:
+        return False
+    if other is not None and report.selection:
+        return report.selection == other.selection
+    return not narrowing(report)
+
+
+def narrowing(report: Report) -> tuple[str, ...]:
+    """What left tests out of the run: options, ids and files.
+
+    A folder alone says nothing: it is how most suites name the whole of themselves.
+    """
+    return tuple(
+        text
+        for text in report.selection
+        if text.startswith("-") or "::" in text or text.endswith(".py")
+    )
 
 
 def pair_tests(base: Report, head: Report) -> tuple[Pair, ...]:
@@ -47,7 +67,7 @@ def pair_tests(base: Report, head: Report) -> tuple[Pair, ...]:
     after = {test.id: test for test in head.tests}
     gone = [test for test in before.values() if test.id not in after]
     fresh = [test for test in after.values() if test.id not in before]
-    renamed = _renames(gone, fresh) if is_whole(head) else {}
+    renamed = _renames(gone, fresh) if is_whole(head, base) else {}
     was = {test.id: old for old in gone if (test := renamed.get(old.id)) is not None}
     pairs = [Pair(base=before.get(i) or was.get(i), head=test) for i, test in after.items()]
     pairs += [Pair(base=test, head=None) for test in gone if test.id not in renamed]

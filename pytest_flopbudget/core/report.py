@@ -88,8 +88,8 @@ class Report:
     git: Git | None = None
     settings: Settings = field(default_factory=Settings)
     selection: tuple[str, ...] = ()
-    """The options that made the run leave tests out, such as ``-k resnet``; empty for a whole run.
-    """
+    """The options and paths that say which tests to run, such as ``-k resnet`` or ``tests``;
+    empty for a run that was asked for everything."""
     is_interrupted: bool = False
     tests: tuple[TestReport, ...] = ()
     """In collection order."""

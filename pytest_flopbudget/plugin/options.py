@@ -129,7 +129,7 @@ def plain_id(config: pytest.Config, test_id: str) -> str:
 
 
 def selection_of(config: pytest.Config) -> tuple[str, ...]:
-    """The options that leave tests of the suite out, as the user wrote them."""
+    """The options and paths that may leave tests of the suite out, as the user wrote them."""
     option = config.option
     found: list[str] = []
     if option.keyword:
@@ -137,7 +137,9 @@ def selection_of(config: pytest.Config) -> tuple[str, ...]:
     if option.markexpr:
         found.append(f"-m {option.markexpr}")
     found += [f"--deselect {prefix}" for prefix in option.deselect or ()]
-    return (*found, *uncollected_of(config))
+    folders = [text for text in config.args if not _is_file_or_test(text)]
+    is_asked_for = config.args_source is config.ArgsSource.ARGS
+    return (*found, *uncollected_of(config), *(folders if is_asked_for else ()))
 
 
 def uncollected_of(config: pytest.Config) -> tuple[str, ...]:
@@ -151,5 +153,9 @@ def uncollected_of(config: pytest.Config) -> tuple[str, ...]:
         for name, flag in (("lf", "--lf"), ("stepwise", "--stepwise"))
         if getattr(option, name, False)
     ]
-    found += [text for text in config.args if "::" in text or text.endswith(".py")]
+    found += [text for text in config.args if _is_file_or_test(text)]
     return tuple(found)
+
+
+def _is_file_or_test(argument: str) -> bool:
+    return "::" in argument or argument.endswith(".py")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from pytest_flopbudget.core.errors import FlopBudgetError
+from pytest_flopbudget.core.pairing import narrowing
 from pytest_flopbudget.plugin.options import Options
 from pytest_flopbudget.session.update import refusal, update_project
 
@@ -42,7 +43,7 @@ class UpdateHooks:
             return
         is_whole = (
             session.exitstatus == pytest.ExitCode.OK
-            and not report.selection
+            and not narrowing(report)
             and not report.is_interrupted
             and _names_the_whole_suite(self._config)
         )

@@ -414,3 +414,18 @@ def test_limits_are_exact_fractions_on_both_sides() -> None:
     assert held.minimum == Fraction(1, 10)
     report = reported(budgeted(A, measured(accuracy=0.1), limits=(held,)))
     assert compare(report, report).standing is Standing.WITHIN
+
+
+class TestPartsOfASuite:
+    def test_a_test_outside_the_folder_that_was_run_is_left_out_not_removed(self) -> None:
+        base = reported(budgeted(A, measured(macs={"": 5})), selection=("tests",))
+        head = reported(budgeted(B, measured(macs={"": 9})), selection=("tests/b",))
+        comparison = compare(base, head)
+        assert comparison.removed == ()
+        assert reasons(comparison.not_measured) == {A: "left out by tests/b"}
+
+    def test_a_test_that_is_gone_from_the_same_part_is_removed(self) -> None:
+        for selection in (("tests",), ("-m not slow",)):
+            base = reported(budgeted(A, measured(macs={"": 5})), selection=selection)
+            head = reported(budgeted(B, measured(macs={"": 9})), selection=selection)
+            assert reasons(compare(base, head).removed) == {A: "removed"}, selection

@@ -33,6 +33,9 @@ _FLOATING: Final = frozenset(
     for dtype in vars(torch).values()
     if isinstance(dtype, torch.dtype) and (dtype.is_floating_point or dtype.is_complex)
 )
+SPARSE: Final = frozenset(
+    {torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc}
+)
 _TRUTH: Final = frozenset({torch.bool})
 _MOST_SHAPES: Final = 4
 """How many distinct argument shapes of an uncounted operator are kept."""
@@ -149,7 +152,7 @@ class DispatchPass(TorchDispatchMode):
         row.ops += 1
         row.bytes_moved += bytes_moved(plan, args, kwargs, inputs, outputs)
         if plan.road is not Road.FREE:
-            work = _work(plan, args, kwargs, result, inputs)
+            work = _work(plan, args, kwargs, result, inputs, outputs)
             self._book(row, plan, work, inputs, outputs)
         return result
 
@@ -157,6 +160,7 @@ class DispatchPass(TorchDispatchMode):
         if work is None:
             self._note_uncounted(plan.overload, inputs)
             return
+        row.int_ops += work.int_ops
         dtypes = {tensor.dtype for tensor in inputs}
         dtypes.update([tensor.dtype for tensor in outputs])
         if not dtypes.isdisjoint(_FLOATING):
@@ -257,18 +261,25 @@ def _must_desugar(types: Any) -> bool:
     )
 
 
-def _work(plan: Plan, args: Any, kwargs: Any, result: Any, inputs: list[Tensor]) -> Work | None:
+def _work(
+    plan: Plan,
+    args: Any,
+    kwargs: Any,
+    result: Any,
+    inputs: list[Tensor],
+    outputs: list[Tensor],
+) -> Work | None:
     """What the formula says, or None when there is none for this call."""
-    if plan.formula is None:
+    rule = plan.formula
+    for tensor in (*inputs, *outputs):
+        if tensor.layout in SPARSE:
+            rule = plan.sparse_formula  # it costs by its non-zeros, not by its shape
+            break
+    if rule is None or any(tensor.is_nested for tensor in inputs):
         return None
-    for tensor in inputs:
-        if tensor.layout is not torch.strided and "mkldnn" not in plan.name:
-            return None  # a sparse product costs by its non-zeros, not by its shape
-        if tensor.is_quantized or tensor.is_nested:
-            return None
     if plan.written_keywords:
         kwargs = {key: v for key, v in kwargs.items() if key not in plan.written_keywords}
-    work = plan.formula(*args, **kwargs, out=result)
+    work = rule(*args, **kwargs, out=result)
     return Work(arithmetic=work) if isinstance(work, int) else work
 
 

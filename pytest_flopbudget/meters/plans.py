@@ -11,7 +11,12 @@ from torch._ops import OpOverload
 
 from pytest_flopbudget.meters import formulas
 from pytest_flopbudget.meters.formulas.free import ALLOCATIONS, QUESTIONS
-from pytest_flopbudget.meters.formulas.registry import Formula, formula_for, is_free
+from pytest_flopbudget.meters.formulas.registry import (
+    Formula,
+    formula_for,
+    is_free,
+    sparse_formula_for,
+)
 
 assert formulas.FAMILIES  # noqa: S101 - importing the families is what fills the registry
 
@@ -43,6 +48,7 @@ class Plan:
     overload: str
     """With overload, such as `aten.add.Tensor`."""
     formula: Formula | None = None
+    sparse_formula: Formula | None = None
     written: tuple[int, ...] = ()
     """Positions of the positional arguments that it writes."""
     written_keywords: tuple[str, ...] = ()
@@ -123,17 +129,19 @@ def plan_for(func: Any) -> Plan:
         name = f"higher_order.{func.name() if callable(getattr(func, 'name', None)) else func}"
         return Plan(Road.UNKNOWN, name, name)
     schema = func._schema
-    name, formula = schema.name, formula_for(schema.name)
+    name = schema.name
+    formula, sparse = formula_for(name), sparse_formula_for(name)
     written = [
         (position, argument)
         for position, argument in enumerate(schema.arguments)
         if argument.alias_info is not None and argument.alias_info.is_write
     ]
     return Plan(
-        road=_road(func, name, formula, bool(written)),
+        road=_road(func, name, formula or sparse, bool(written)),
         name=name.replace("::", "."),
         overload=str(func),
         formula=formula,
+        sparse_formula=sparse,
         written=tuple(at for at, argument in written if not argument.kwarg_only),
         written_keywords=tuple(argument.name for _, argument in written if argument.kwarg_only),
         is_read_modify=name not in _OVERWRITES,

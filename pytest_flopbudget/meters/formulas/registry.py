@@ -15,17 +15,24 @@ from pytest_flopbudget.core.errors import MeasureError
 class Work:
     """The arithmetic of one operator call, in scalar operations.
 
-    The counter books it as floating-point or as integer work by the operator's
-    dtypes: `2 * macs + arithmetic` becomes FLOPs or integer operations.
+    The counter books `macs` and `arithmetic` as floating-point or as integer work by the
+    operator's dtypes: `2 * macs + arithmetic` becomes FLOPs or integer operations. A
+    quantised operator does both, whatever its dtypes say, and gives its `int_ops` itself.
     """
 
     macs: int = 0
     """Multiply-accumulates of a contraction: each is one multiply and one add."""
     arithmetic: int = 0
     """Every other add, multiply, divide, comparison or transcendental, one each."""
+    int_ops: int = 0
+    """Integer operations that are booked as such whatever the dtypes; two for a MAC."""
 
     def __add__(self, other: Work) -> Work:
-        return Work(self.macs + other.macs, self.arithmetic + other.arithmetic)
+        return Work(
+            self.macs + other.macs,
+            self.arithmetic + other.arithmetic,
+            self.int_ops + other.int_ops,
+        )
 
 
 Formula: TypeAlias = Callable[..., Work | int | None]
@@ -38,26 +45,42 @@ cannot count: that call is then reported as uncounted.
 _F = TypeVar("_F", bound=Formula)
 
 _FORMULAS: Final[dict[str, Formula]] = {}
+_SPARSE_FORMULAS: Final[dict[str, Formula]] = {}
 _FREE: Final[set[str]] = set()
 
 
 def formula(*names: str) -> Callable[[_F], _F]:
     """Register the decorated function for these aten operators, without overloads.
 
-    An in-place form (`add_`) shares the formula of its functional form (`add`).
+    An in-place form (`add_`) shares the formula of its functional form (`add`). A name
+    with a namespace (`quantized::linear`) is taken as it is.
     """
+    return _registering(_FORMULAS, names)
 
+
+def sparse_formula(*names: str) -> Callable[[_F], _F]:
+    """The same for calls in which a tensor, given or returned, has a sparse layout.
+
+    The formula of `formula` is never asked about those: its shapes would mislead it.
+    """
+    return _registering(_SPARSE_FORMULAS, names)
+
+
+def _registering(formulas: dict[str, Formula], names: tuple[str, ...]) -> Callable[[_F], _F]:
     def register(function: _F) -> _F:
         for name in names:
-            _FORMULAS[f"aten::{name}"] = function
+            formulas[name if "::" in name else f"aten::{name}"] = function
         return function
 
     return register
 
 
 def declare_free(*names: str) -> None:
-    """Say that these aten operators move or make data and do no arithmetic."""
-    _FREE.update(f"aten::{name}" for name in names)
+    """Say that these operators move or make data and do no arithmetic.
+
+    A name without a namespace is aten's.
+    """
+    _FREE.update(name if "::" in name else f"aten::{name}" for name in names)
 
 
 def register_formula(op: Any, function: Formula) -> None:
@@ -78,6 +101,11 @@ def register_formula(op: Any, function: Formula) -> None:
 def formula_for(name: str) -> Formula | None:
     """The formula of the operator `namespace::name`, if there is one."""
     return _FORMULAS.get(name) or _FORMULAS.get(_functional(name))
+
+
+def sparse_formula_for(name: str) -> Formula | None:
+    """The formula of the operator `namespace::name` on sparse tensors, if there is one."""
+    return _SPARSE_FORMULAS.get(name) or _SPARSE_FORMULAS.get(_functional(name))
 
 
 def is_free(name: str) -> bool:

@@ -88,8 +88,22 @@ class ModuleCounts(Counts):
     own: Counts
 
 
-IN_ANOTHER_THREAD: Final = " in another thread"
-"""What ends the name of an uncounted operator that a thread of the region's ran."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineSpending:
+    """What one operator spent that one source line called, in all modules.
+
+    Memory and weights belong to modules alone and are not in its counts.
+    """
+
+    line: str
+    """Such as `model.py:12`; empty for what no line of the user's called."""
+    operator: str
+    calls: int
+    counts: Counts
+
+
+UNFINISHED: Final = "work of a thread that had not finished when the region ended"
+"""What stands for an uncounted operator where a thread outlived its region."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +166,8 @@ class Measurement:
     values: Mapping[str, Value]
     """By metric name."""
     modules: tuple[ModuleSpending, ...] = ()
+    lines: tuple[LineSpending, ...] = ()
+    """By source line, where that was asked for."""
     uncounted: tuple[Uncounted, ...] = ()
     """Empty when everything that ran was counted."""
     samples: Samples | None = None

@@ -9,7 +9,7 @@ from typing import Final
 from pytest_flopbudget.core.attribution import Share, format_signed, movers, spenders
 from pytest_flopbudget.core.budgets import Limit
 from pytest_flopbudget.core.errors import nearest
-from pytest_flopbudget.core.measurement import IN_ANOTHER_THREAD, Measurement, Uncounted
+from pytest_flopbudget.core.measurement import UNFINISHED, Measurement, Uncounted
 from pytest_flopbudget.core.metrics import Kind, Metric, metric_named
 from pytest_flopbudget.core.quantity import format_change, format_pair, format_quantity
 
@@ -83,16 +83,14 @@ def uncounted(operators: Sequence[Uncounted]) -> str:
     if len(operators) > _MOST_OPERATORS:
         listed.append(f"{len(operators) - _MOST_OPERATORS} more")
     operator = "an operator" if len(operators) == 1 else f"{len(operators)} operators"
-    is_elsewhere = all(row.operator.endswith(IN_ANOTHER_THREAD) for row in operators)
-    what = "that the counter does not see" if is_elsewhere else "with no formula"
-    cure = (
-        "run them in the thread of the test"
-        if is_elsewhere
-        else "give each a formula with pytest_flopbudget.register_formula"
-    )
+    if all(row.operator == UNFINISHED for row in operators):
+        return (
+            f"its counts are too low: {UNFINISHED}; wait for it within the region "
+            "(thread.join(), future.result()), or write strict = false"
+        )
     return (
-        f"ran {operator} {what}, so that its counts are too low: {', '.join(listed)}; "
-        f"{cure}, or write strict = false"
+        f"ran {operator} with no formula, so that its counts are too low: {', '.join(listed)}; "
+        "give each a formula with pytest_flopbudget.register_formula, or write strict = false"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +16,8 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
-from pytest_flopbudget.meters.weights import owned_tensors
+from pytest_flopbudget.meters.eager import is_compiled
+from pytest_flopbudget.meters.weights import dotted, owned_tensors
 
 _current_node: Final[Any] = torch._C._current_autograd_node
 _next_sequence_nr: Final[Any] = torch._C._autograd._get_sequence_nr
@@ -42,6 +43,67 @@ class _Frame:
     """The autograd node inside which the call began, as when a checkpoint is recomputed."""
 
 
+class CallStack:
+    """The module calls in progress on one thread, and the path of its current operator.
+
+    Autograd numbers its nodes, in each thread, as the forward makes them; the two lists of
+    switches say from which number on which path was making them.
+    """
+
+    def __init__(self, base: str, owner: Callable[[Any], str]) -> None:
+        """`base`: the path of code under no module; `owner`: whose gradient a node adds up."""
+        self.base = base
+        self.path = base
+        self._owner = owner
+        self._frames: list[_Frame] = []
+        self._switch_nrs: list[int] = [-1]
+        self._switch_paths: list[str] = [base]
+
+    def current(self) -> str:
+        """The path that the operator now dispatched belongs to."""
+        node = _current_node()
+        if node is None:
+            return self.path
+        number = node._sequence_nr()
+        if self._frames and self._frames[-1].backward_nr == number:
+            return self.path
+        if number == _ACCUMULATE:
+            return self._owner(node)
+        return self._switch_paths[bisect_right(self._switch_nrs, number) - 1]
+
+    def frames(self) -> Iterator[tuple[str, nn.Module]]:
+        """Path and module of the calls in progress whose modules are alive, the inner first."""
+        for frame in reversed(self._frames):
+            if (module := frame.module()) is not None:
+                yield frame.path, module
+
+    def push(self, path: str, module: nn.Module) -> None:
+        """Note that a call has begun."""
+        node = _current_node()
+        number = None if node is None else node._sequence_nr()
+        self._frames.append(_Frame(path, weakref.ref(module), number))
+        self.switch(path)
+
+    def pop(self, module: nn.Module) -> bool:
+        """Note that the module's call is over; false when it began before the region."""
+        if not any(frame.module() is module for frame in self._frames):
+            return False
+        while self._frames.pop().module() is not module:
+            pass  # calls that a raising hook of the user's own left open
+        self.switch(self._frames[-1].path if self._frames else self.base)
+        return True
+
+    def switch(self, path: str) -> None:
+        """Book what follows on this path, and the backward of it."""
+        self.path = path
+        number = _next_sequence_nr()
+        if self._switch_nrs[-1] == number:
+            self._switch_paths[-1] = path
+        else:
+            self._switch_nrs.append(number)
+            self._switch_paths.append(path)
+
+
 class ModulePaths:
     """Follows module calls from `start` to `stop`, and names the path of the current operator.
 
@@ -50,7 +112,8 @@ class ModulePaths:
     Operators of a backward pass belong to the module that ran the forward; the
     accumulation of a gradient belongs to the module that owns the parameter.
 
-    Only the thread that starts it is followed.
+    Each thread has a call stack of its own. What a thread runs that has none, as autograd's
+    own threads do, belongs to the thread that started the region and now waits for it.
     """
 
     def __init__(
@@ -66,21 +129,17 @@ class ModulePaths:
         self._on_root_done = on_root_done
         self._done: set[str] = set()
         self._roots: list[tuple[str, weakref.ref[nn.Module]]] = []
-        self._stack: list[_Frame] = []
-        # Autograd numbers its nodes as the forward makes them; these two lists say
-        # from which number on which path was making them.
-        self._switch_nrs: list[int] = [-1]
-        self._switch_paths: list[str] = [""]
         self._names: dict[int, tuple[weakref.ref[nn.Module], dict[int, str]]] = {}
         self._owners: dict[int, tuple[weakref.ref[Any], str]] = {}
-        self._thread = threading.get_ident()
+        self.main = CallStack("", self._owner)
+        self._stacks: dict[int, CallStack] = {}
         self._handles: list[Any] = []
         if root is not None:
             self._add_root(root)
 
     def start(self) -> None:
         """Begin to follow the calls of this thread."""
-        self._thread = threading.get_ident()
+        self._stacks[threading.get_ident()] = self.main
         self._handles = [
             register_module_forward_pre_hook(self._before),
             register_module_forward_hook(self._after, always_call=True),
@@ -90,51 +149,48 @@ class ModulePaths:
         """Follow no more calls; what was learnt stays."""
         for handle in self._handles:
             handle.remove()
-        self._stack.clear()
+        self._stacks.clear()
+
+    def follow(self, base: str) -> CallStack:
+        """The call stack of this thread from now on; `base` is what it works for."""
+        stack = self._stacks[threading.get_ident()] = CallStack(base, self._owner)
+        return stack
+
+    def forget(self) -> None:
+        """Follow this thread no longer."""
+        self._stacks.pop(threading.get_ident(), None)
 
     @property
     def roots(self) -> list[tuple[str, nn.Module]]:
         """The root modules that are still alive, by path, in the order of their first call."""
         return [(path, module) for path, ref in self._roots if (module := ref()) is not None]
 
-    def current(self) -> str:
-        """The path that the operator now dispatched belongs to."""
-        node = _current_node()
-        if node is None:
-            return self._stack[-1].path if self._stack else ""
-        number = node._sequence_nr()
-        if self._stack and self._stack[-1].backward_nr == number:
-            return self._stack[-1].path
-        if number == _ACCUMULATE:
-            return self._owner(node)
-        return self._switch_paths[bisect_right(self._switch_nrs, number) - 1]
-
     def _owner(self, node: Any) -> str:
         variable = node.variable
         ref, path = self._owners.get(id(variable), (None, ""))
         return path if ref is not None and ref() is variable else ""
 
+    def _stack(self) -> CallStack | None:
+        stack = self._stacks.get(threading.get_ident())
+        if stack is None and _current_node() is not None:
+            return self.main
+        return stack
+
     def _before(self, module: nn.Module, _args: Any) -> None:
-        if threading.get_ident() != self._thread:
+        stack = self._stack()
+        if stack is None or is_compiled(module):
             return
-        node = _current_node()
-        path = self._path_of(module)
-        number = None if node is None else node._sequence_nr()
-        self._stack.append(_Frame(path, weakref.ref(module), number))
-        self._switch(path)
+        path = self._path_of(module, stack)
+        stack.push(path, module)
         entry = self.called.get(path)
         if entry is None:
             entry = self.called[path] = ModuleCalls(type(module).__name__)
         entry.calls += 1
 
     def _after(self, module: nn.Module, _args: Any, _output: Any) -> None:
-        if threading.get_ident() != self._thread:
+        stack = self._stack()
+        if stack is None or not stack.pop(module):
             return
-        if not any(frame.module() is module for frame in self._stack):
-            return  # its call began before the region did
-        while self._stack.pop().module() is not module:
-            pass  # calls that a raising hook of the user's own left open
-        self._switch(self._stack[-1].path if self._stack else "")
         for path, root in self._roots:
             if root() is module and path not in self._done:
                 self._done.add(path)
@@ -142,18 +198,9 @@ class ModulePaths:
                 self._learn_owners(path, module)
                 self._on_root_done(path, module)
 
-    def _switch(self, path: str) -> None:
-        number = _next_sequence_nr()
-        if self._switch_nrs[-1] == number:
-            self._switch_paths[-1] = path
-        else:
-            self._switch_nrs.append(number)
-            self._switch_paths.append(path)
-
-    def _path_of(self, module: nn.Module) -> str:
-        for frame in reversed(self._stack):
-            above = frame.module()
-            if above is not None and (path := self._below(frame.path, above, module)) is not None:
+    def _path_of(self, module: nn.Module, stack: CallStack) -> str:
+        for frame_path, above in stack.frames():
+            if (path := self._below(frame_path, above, module)) is not None:
                 return path
         for root_path, root in self.roots:
             if (path := self._below(root_path, root, module)) is not None:
@@ -175,7 +222,7 @@ class ModulePaths:
             name = next((n for n, child in above._modules.items() if child is module), None)
         if name is None:
             return None
-        return f"{path}.{name}" if path else name
+        return dotted(path, name)
 
     def _add_root(self, module: nn.Module) -> str:
         taken = {path for path, _ in self._roots}

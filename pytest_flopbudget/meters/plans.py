@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import torch
 from torch._ops import OpOverload
 
 from pytest_flopbudget.meters import formulas
+from pytest_flopbudget.meters.formulas import pointwise
 from pytest_flopbudget.meters.formulas.free import ALLOCATIONS, QUESTIONS
 from pytest_flopbudget.meters.formulas.registry import (
     Formula,
@@ -33,7 +35,11 @@ class Road(enum.Enum):
     DECOMPOSE = "decompose"
     """It is composed of other operators: those are counted in its place."""
     LOOK_INSIDE = "look inside"
-    """Its CPU kernel calls other operators: those are counted in its place."""
+    """Its kernel calls other operators: those are counted in its place."""
+    OPAQUE = "opaque"
+    """Somebody's own: what its body calls is counted, and it is reported if that is not all."""
+    HIGHER_ORDER = "higher order"
+    """It calls functions that it is given: what they call is counted."""
     UNKNOWN = "unknown"
     """No formula: reported as uncounted."""
 
@@ -57,11 +63,12 @@ class Plan:
     """Whether a written positional argument is read too; not so for `copy_` and `fill_`."""
     reads_rows: int | None = None
     """Position of a table of which only the picked rows are read, such as an embedding's."""
-
-    @property
-    def reads_all_and_writes_its_result(self) -> bool:
-        """Whether every argument is read whole, and nothing but the result is written."""
-        return not self.written and not self.written_keywords and self.reads_rows is None
+    per_element: int | None = None
+    """FLOPs for each element of a real result, where that is the whole formula."""
+    most_arguments: int = 0
+    """With how many positional arguments, and no keywords, `per_element` holds."""
+    reads_all_and_writes_its_result: bool = False
+    """Whether every argument is read whole, and nothing but the result is written."""
 
 
 _LOOKED_INSIDE: Final = frozenset(
@@ -105,6 +112,11 @@ _PICKS: Final = {
 _NO_LAUNCH: Final = frozenset(f"aten::{name}" for name in (*ALLOCATIONS, *QUESTIONS))
 _BOOKKEEPING: Final = frozenset({"prim", "profiler"})
 """Namespaces whose operators look at tensors or mark time, and compute nothing."""
+_OF_TORCH: Final = frozenset({"aten", "prims"})
+"""Namespaces whose kernels are torch's own, and known by name."""
+_ANY_ARGUMENTS: Final = 9
+_REAL_OF_COMPLEX: Final = frozenset({"aten::abs", "aten::angle"})
+"""Element-wise operators whose real result may come of complex numbers, at another cost."""
 _VIEWS_BY_HAND: Final = frozenset(
     {
         "aten::_unsafe_view",
@@ -127,26 +139,46 @@ def plan_for(func: Any) -> Plan:
     """The plan of an operator overload, or of a higher-order operator."""
     if not isinstance(func, OpOverload):
         name = f"higher_order.{func.name() if callable(getattr(func, 'name', None)) else func}"
-        return Plan(Road.UNKNOWN, name, name)
+        return Plan(Road.HIGHER_ORDER, name, name)
     schema = func._schema
     name = schema.name
     formula, sparse = formula_for(name), sparse_formula_for(name)
-    written = [
+    marked = [
         (position, argument)
         for position, argument in enumerate(schema.arguments)
         if argument.alias_info is not None and argument.alias_info.is_write
     ]
+    written = tuple(at for at, argument in marked if not argument.kwarg_only)
+    written_keywords = tuple(argument.name for _, argument in marked if argument.kwarg_only)
+    is_read_modify = name not in _OVERWRITES
+    returns_what_it_writes = written == (0,) and is_read_modify and len(schema.returns) == 1
+    per_element, most_arguments = _per_element(name, formula)
     return Plan(
-        road=_road(func, name, formula or sparse, bool(written)),
+        road=_road(func, name, formula or sparse, bool(marked)),
         name=name.replace("::", "."),
         overload=str(func),
         formula=formula,
         sparse_formula=sparse,
-        written=tuple(at for at, argument in written if not argument.kwarg_only),
-        written_keywords=tuple(argument.name for _, argument in written if argument.kwarg_only),
-        is_read_modify=name not in _OVERWRITES,
+        written=written,
+        written_keywords=written_keywords,
+        is_read_modify=is_read_modify,
         reads_rows=_PICKS.get(name),
+        per_element=per_element,
+        most_arguments=most_arguments,
+        reads_all_and_writes_its_result=(
+            not written_keywords and name not in _PICKS and (not written or returns_what_it_writes)
+        ),
     )
+
+
+def _per_element(name: str, formula: Formula | None) -> tuple[int | None, int]:
+    """FLOPs for each element of a real result, and up to how many arguments that is so."""
+    if formula is pointwise.add:
+        return (None, 0) if "_foreach_" in name else (1, 2)  # with a third one, alpha
+    if isinstance(formula, partial) and formula.func is pointwise._elementwise:
+        is_single = "_foreach_" not in name and name not in _REAL_OF_COMPLEX
+        return (formula.args[0], _ANY_ARGUMENTS) if is_single else (None, 0)
+    return None, 0
 
 
 def _road(  # noqa: PLR0911 - one return for each road
@@ -164,7 +196,7 @@ def _road(  # noqa: PLR0911 - one return for each road
         return Road.LOOK_INSIDE
     if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
         return Road.DECOMPOSE
-    return Road.UNKNOWN
+    return Road.UNKNOWN if func.namespace in _OF_TORCH else Road.OPAQUE
 
 
 def _functional_in(name: str, names: frozenset[str]) -> bool:

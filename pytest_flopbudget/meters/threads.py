@@ -1,74 +1,95 @@
-"""Threads that a region starts: their work is not counted yet, so it has to be told."""
+"""Threads and pools that a region gives work to: they are counted like the region's own."""
 
 from __future__ import annotations
 
+import multiprocessing.pool
 import threading
+import weakref
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import thread as futures
+from contextlib import AbstractContextManager, ExitStack
+from functools import wraps
+from typing import Any, Final
 
-from torch.utils._python_dispatch import TorchDispatchMode
+Joining = Callable[[], Callable[[], AbstractContextManager[object]]]
+"""Called where work is handed over; returns what the thread does the work within."""
 
-Witness = Callable[[Any, Any, Any], None]
-"""Hears of an operator, with its arguments and keyword arguments."""
+_POOL_METHODS: Final = ("apply_async", "_map_async", "imap", "imap_unordered")
 
 
-class ThreadWatch:
-    """From `start` to `stop`, tells the witness of every operator of threads begun meanwhile.
+class ThreadSpread:
+    """From `start` to `stop`, work that is given to another thread is done within the region.
 
-    Dispatch modes belong to one thread, so that the counter itself sees nothing of
-    another. Threads that were running before, such as those of a pool, are not watched.
+    Dispatch modes belong to one thread, so that each piece of work brings the counter
+    along: the threads that are started meanwhile, and what is submitted meanwhile to a
+    `ThreadPoolExecutor` or `ThreadPool`, also to one that was there before. A thread that
+    was there before and fetches its work in another way is not reached.
     """
 
-    def __init__(self, witness: Witness) -> None:
-        self._witness = witness
-        self._is_watching = False
-        self._start: Any = None
+    def __init__(self, join: Joining) -> None:
+        self._join = join
+        self._exits = ExitStack()
+        self._waiting: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._running: set[object] = set()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all work that was handed over has been done."""
+        return not self._waiting and not self._running
 
     def start(self) -> None:
-        """Begin to watch; every thread that is started from now on carries a mode."""
-        self._is_watching = True
-        self._start = original = threading.Thread.start
-
-        def start(thread: threading.Thread) -> None:
-            if self._is_watching:
-                thread.run = self._watched(thread.run)  # type: ignore[method-assign]  # this one thread's alone
-            original(thread)
-
-        self._replacement = start
-        threading.Thread.start = start  # type: ignore[method-assign,assignment]  # put back by stop
+        """Begin to follow work into other threads."""
+        self._replace(threading.Thread, "start", self._start)
+        self._replace(futures.ThreadPoolExecutor, "submit", self._submit)
+        for name in _POOL_METHODS:
+            self._replace(multiprocessing.pool.ThreadPool, name, self._submit)
 
     def stop(self) -> None:
-        """Tell no more, and put things back."""
-        self._is_watching = False
-        # Somebody else who replaced it meanwhile has ours inside; it does no harm there.
-        if threading.Thread.start is self._replacement:
-            threading.Thread.start = self._start  # type: ignore[method-assign]  # as it was
+        """Follow no further, and put things back."""
+        self._exits.close()
 
-    def _watched(self, run: Callable[[], None]) -> Callable[[], None]:
-        def watched() -> None:
-            with _Told(self._tell):
-                run()
+    def _replace(self, owner: Any, name: str, wrap: Callable[..., Any]) -> None:
+        original = getattr(owner, name)
+        is_own = name in vars(owner)
 
-        return watched
+        @wraps(original)
+        def replacement(*args: Any, **kwargs: Any) -> Any:
+            return wrap(original, *args, **kwargs)
 
-    def _tell(self, func: Any, args: Any, kwargs: Any) -> None:
-        if self._is_watching:
-            self._witness(func, args, kwargs)
+        def restore() -> None:
+            # Somebody else who replaced it meanwhile has ours inside, which stays harmless.
+            if getattr(owner, name) is replacement:
+                if is_own:
+                    setattr(owner, name, original)
+                else:
+                    delattr(owner, name)
 
+        setattr(owner, name, replacement)
+        self._exits.callback(restore)
 
-class _Told(TorchDispatchMode):
-    """Runs every operator as it is, and tells of it."""
+    def _start(self, original: Callable[..., Any], thread: threading.Thread) -> Any:
+        # The workers of a pool wait for work, and each piece brings the counter itself.
+        if getattr(thread, "_target", None) not in (futures._worker, multiprocessing.pool.worker):  # type: ignore[attr-defined]  # both are private
+            thread.run = self._followed(thread.run)  # type: ignore[method-assign]  # this one thread's alone
+        return original(thread)
 
-    supports_higher_order_operators = True
-
-    def __init__(self, tell: Witness) -> None:
-        super().__init__()
-        self._tell = tell
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    def _submit(
+        self, original: Callable[..., Any], pool: Any, fn: Callable[..., Any], *args: Any, **kw: Any
     ) -> Any:
-        del types
-        kwargs = kwargs or {}
-        self._tell(func, args, kwargs)
-        return func(*args, **kwargs)
+        return original(pool, self._followed(fn), *args, **kw)
+
+    def _followed(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        joined = self._join()
+
+        def followed(*args: Any, **kwargs: Any) -> Any:
+            token = object()
+            self._running.add(token)
+            self._waiting.discard(followed)
+            try:
+                with joined():
+                    return work(*args, **kwargs)
+            finally:
+                self._running.discard(token)
+
+        self._waiting.add(followed)
+        return followed

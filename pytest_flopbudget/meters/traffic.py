@@ -18,9 +18,17 @@ def tensors_in(values: Iterable[Any]) -> list[Tensor]:
     for value in values:
         if isinstance(value, Tensor):
             tensors.append(value)
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, (list, tuple)):
             tensors += tensors_in(value)
     return tensors
+
+
+def nbytes_of(tensors: list[Tensor]) -> int:
+    """Bytes of tensors that share no memory; a dimension of stride 0 is counted once."""
+    total = 0
+    for tensor in tensors:
+        total += tensor.nbytes if tensor.is_contiguous() else _nbytes(tensor)
+    return total
 
 
 def bytes_moved(
@@ -53,16 +61,19 @@ def _nbytes_once(tensors: list[Tensor]) -> int:
     sizes: dict[tuple[Any, ...], int] = {}
     last = None
     for tensor in tensors:
-        if tensor is last or tensor.layout is not torch.strided or tensor.is_nested:
+        if tensor is last or tensor.layout is not torch.strided:
             continue  # the parts of a sparse tensor are read by operators of their own
         last = tensor
-        storage = tensor.untyped_storage()
-        extent = (storage._cdata, tensor.storage_offset(), tensor.shape, tensor.stride())
+        extent: tuple[Any, ...] = (id(tensor.untyped_storage()),)
+        if not tensor.is_nested:
+            extent += (tensor.storage_offset(), tensor.shape, tensor.stride())
         sizes[extent] = _nbytes(tensor)
     return sum(sizes.values())
 
 
 def _nbytes(tensor: Tensor) -> int:
+    if tensor.is_nested:
+        return tensor.numel() * tensor.element_size()
     if tensor.is_contiguous():
         return tensor.nbytes
     sizes = [size for size, step in zip(tensor.shape, tensor.stride(), strict=True) if step]

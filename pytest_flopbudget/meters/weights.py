@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopbudget.core.measurement import Counts
 from pytest_flopbudget.meters.storages import BUFFER, PARAMETER, Site, storage_of
+
+_NO_NAMES: Final = ("", "_orig_mod")
 
 
 class Weights:
@@ -84,11 +86,16 @@ def owned_tensors(path: str, root: nn.Module) -> Iterator[tuple[Site, Tensor]]:
     the tensor that the transform works on stands for its slice.
     """
     for name, module in root.named_modules():
-        full = ".".join(part for part in (path, name) if part)
+        full = dotted(path, name)
         for kind, tensors in ((PARAMETER, module._parameters), (BUFFER, module._buffers)):
             for tensor in tensors.values():
                 if tensor is not None and not nn.parameter.is_lazy(tensor):
                     yield (full, kind), _unwrapped(tensor)
+
+
+def dotted(*names: str) -> str:
+    """The path made of these parts, without the wrapper that `torch.compile` puts around."""
+    return ".".join(part for name in names for part in name.split(".") if part not in _NO_NAMES)
 
 
 def _unwrapped(tensor: Tensor) -> Tensor:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 import torch
 from torch import nn
@@ -337,34 +334,6 @@ def test_tensor_made_from_numbers_is_free_in_every_mode():
 def test_membership_compares_each_element_with_each_test():
     m = measure(torch.isin, torch.arange(6), torch.tensor([1, 2, 3]))
     assert (m.flops, m.int_ops, m.uncounted) == (0, 18, ())
-
-
-def test_nested_tensor_runs_and_is_reported():
-    with pytest.warns(UserWarning, match="nested tensors"):
-        nested = torch.nested.nested_tensor([torch.randn(3, 8), torch.randn(5, 8)])
-    m = measure(functional.linear, nested, torch.randn(4, 8))
-    assert m.output.is_nested
-    assert m.macs == 0
-    assert "f32[nested]" in m.uncounted[0].shapes[0]
-
-
-def test_work_of_a_thread_that_the_region_starts_is_reported():
-    a, b = torch.randn(4, 5), torch.randn(5, 6)
-    before = threading.Thread.start
-
-    def in_a_thread():
-        thread = threading.Thread(target=torch.mm, args=(a, b))
-        thread.start()
-        thread.join()
-        with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(torch.mm, [a, a], [b, b]))
-
-    m = measure(in_a_thread)
-    assert [(u.operator, u.calls, u.shapes) for u in m.uncounted] == [
-        ("aten.mm.default in another thread", 3, ("f32[4,5], f32[5,6]",))
-    ]
-    assert torch.equal(m.output[0], a @ b)
-    assert threading.Thread.start is before
 
 
 def test_registered_formula_counts_a_custom_operator():

@@ -1,0 +1,384 @@
+"""The mode of one thread: every operator goes through here once, and is booked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pytest_flopbudget.meters import higher_order, nested, opaque
+from pytest_flopbudget.meters.formulas.registry import Work
+from pytest_flopbudget.meters.lines import SourceLines
+from pytest_flopbudget.meters.modules import CallStack
+from pytest_flopbudget.meters.plans import Plan, Road, plan_for
+from pytest_flopbudget.meters.storages import StorageLedger
+from pytest_flopbudget.meters.traffic import bytes_moved, nbytes_of, tensors_in
+
+_ORDINARY: Final = frozenset({Tensor, nn.Parameter, nn.Buffer})
+_STRIDED: Final = torch.strided
+_SPARSE: Final = frozenset(
+    {torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc}
+)
+_DTYPES: Final = [dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)]
+_REAL: Final = frozenset(dtype for dtype in _DTYPES if dtype.is_floating_point)
+_FLOATING: Final = _REAL | {dtype for dtype in _DTYPES if dtype.is_complex}
+_TRUTH: Final = frozenset({torch.bool})
+_MOST_SHAPES: Final = 4
+"""How many distinct argument shapes of an uncounted operator are kept."""
+
+Place = str | tuple[str, str]
+"""Module path; with source lines, path and line."""
+
+
+class Row:
+    """Running sums of one operator at one place."""
+
+    __slots__ = ("arithmetic", "bytes_moved", "calls", "int_ops", "macs")
+
+    def __init__(self) -> None:
+        self.calls = self.arithmetic = self.macs = self.int_ops = self.bytes_moved = 0
+
+
+class Operator:
+    """One overload as this thread meets it: what is done with it, and its sums so far."""
+
+    __slots__ = ("call", "func", "handle", "is_free", "is_trusted", "plan", "rows")
+
+    def __init__(self, func: Any, plan: Plan, handle: Callable[..., Any]) -> None:
+        self.func = func
+        self.plan = plan
+        self.handle = handle
+        # An overload's own call does this and no more.
+        self.call: Callable[..., Any] = getattr(func, "_op", func)
+        self.is_free = plan.road is Road.FREE
+        self.is_trusted = False
+        self.rows: dict[Place, Row] = {}
+
+
+class CountingMode(TorchDispatchMode):
+    """Counts every operator of one thread between enter and exit.
+
+    calls: where the operators belong.
+    ledger: books the storages; without it only arithmetic is counted.
+    lines: tells the source line, where that is asked for.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(
+        self,
+        calls: CallStack,
+        ledger: StorageLedger | None = None,
+        lines: SourceLines | None = None,
+    ) -> None:
+        super().__init__()
+        self.calls = calls
+        self.operators: dict[Any, Operator] = {}
+        self.uncounted: dict[str, tuple[int, list[str]]] = {}
+        self.is_open = True
+        """Once false, everything passes unseen: for threads that outlive the region."""
+        self.is_shared = False
+        """Whether several threads book at the same time."""
+        self._current = calls.current
+        self._ledger = ledger
+        self._lines = lines
+        self._count = self._count_all if ledger is not None else self._count_arithmetic
+        self._handlers: dict[Road, Callable[..., Any]] = {
+            Road.VIEW: self._view if ledger is not None else _pass,
+            Road.COUNT: self._count,
+            Road.FREE: self._count,
+            Road.UNKNOWN: self._count,
+            Road.DECOMPOSE: self._decompose,
+            Road.LOOK_INSIDE: self._look_inside,
+            Road.OPAQUE: self._look_inside,
+            Road.HIGHER_ORDER: self._call_functions,
+        }
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # torch would wrap each call to keep its compiler out, at a microsecond each; the
+        # compiler is off while a region is counted.
+        return False
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """True: torch is to take this mode off while its compiler traces."""
+        # Where the compiler does run, for a higher-order operator, its tracing is no work
+        # of the region's; what it has traced then runs under the counter.
+        return True
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        operator = self.operators.get(func)
+        if operator is None:
+            operator = self._meet(func)
+        if types and not _ORDINARY.issuperset(types):
+            if _must_desugar(types):
+                return NotImplemented
+            if torch.fx._symbolic_trace._is_fx_tracing_flag:
+                return func(*args, **(kwargs or {}))  # a trial run on fake tensors
+        if not self.is_open:
+            return func(*args, **(kwargs or {}))
+        return operator.handle(operator, args, kwargs or {})
+
+    def _meet(self, func: Any) -> Operator:
+        # Kept for one region alone, so that a formula registered later is found.
+        plan = plan_for(func)
+        operator = self.operators[func] = Operator(func, plan, self._handlers[plan.road])
+        return operator
+
+    def _count_arithmetic(self, operator: Operator, args: Any, kwargs: Any) -> Any:
+        """Run an operator and book its arithmetic alone."""
+        place = self._place()
+        result = operator.call(*args, **kwargs)
+        row = operator.rows.get(place)
+        if row is None:
+            row = operator.rows[place] = Row()
+        row.calls += 1
+        if not operator.is_free:
+            plan = operator.plan
+            if (
+                plan.per_element is not None
+                and isinstance(result, Tensor)
+                and not kwargs
+                and len(args) <= plan.most_arguments
+                and result.dtype in _REAL
+                and result.layout is _STRIDED
+                and all(arg.layout is _STRIDED for arg in args if isinstance(arg, Tensor))
+            ):
+                row.arithmetic += plan.per_element * result.numel()
+            else:
+                inputs = tensors_in((*args, *kwargs.values()))
+                self._book(operator, row, args, kwargs, result, inputs, tensors_in((result,)))
+        return result
+
+    def _count_all(self, operator: Operator, args: Any, kwargs: Any) -> Any:
+        """Run an operator and book its arithmetic, traffic and storages."""
+        place = self._place()
+        inputs = tensors_in(args)
+        if kwargs:
+            inputs += tensors_in(kwargs.values())
+        if not self.is_shared:
+            stored = self._touch(inputs)
+            result = operator.call(*args, **kwargs)
+            self._book_all(operator, place, args, kwargs, result, inputs, stored)
+            return result
+        assert self._ledger is not None  # noqa: S101 - this is the way with one
+        lock = self._ledger.lock
+        with lock:
+            stored = self._touch(inputs)
+        result = operator.call(*args, **kwargs)
+        with lock:
+            self._book_all(operator, place, args, kwargs, result, inputs, stored)
+        return result
+
+    def _place(self) -> Place:
+        path = self._current()
+        return path if self._lines is None else (path, self._lines.current())
+
+    def _touch(self, inputs: list[Tensor]) -> list[int] | None:
+        """Book the arguments' storages; their ids, or None if some tensor has none."""
+        ledger = self._ledger
+        assert ledger is not None  # noqa: S101 - this is the way with one
+        entries = ledger.entries
+        ids = []
+        try:
+            for tensor in inputs:
+                key = id(tensor.untyped_storage())
+                ids.append(key)
+                if key not in entries:
+                    ledger.touch(tensor, self._current())
+        except (NotImplementedError, RuntimeError):
+            for tensor in inputs:
+                ledger.touch(tensor, self._current())
+            return None
+        return ids
+
+    def _book_all(  # noqa: PLR0913, PLR0917 - one call for each operator, on the hot path
+        self,
+        operator: Operator,
+        place: Place,
+        args: Any,
+        kwargs: Any,
+        result: Any,
+        inputs: list[Tensor],
+        stored: list[int] | None,
+    ) -> None:
+        plan = operator.plan
+        ledger = self._ledger
+        assert ledger is not None  # noqa: S101 - this is the way with one
+        row = operator.rows.get(place)
+        if row is None:
+            row = operator.rows[place] = Row()
+        row.calls += 1
+        site = (place if self._lines is None else place[0], plan.name)
+        outputs = [result] if isinstance(result, Tensor) else tensors_in((result,))
+        for tensor in outputs:
+            ledger.produce(tensor, site)  # type: ignore[arg-type]  # a path and a name
+        if plan.reads_all_and_writes_its_result:
+            if stored is None or len(stored) != len(set(stored)):
+                row.bytes_moved += bytes_moved(plan, args, kwargs, inputs, outputs)
+            else:
+                row.bytes_moved += nbytes_of(inputs) + nbytes_of(outputs)
+        else:
+            for position in plan.written:
+                for tensor in tensors_in(args[position : position + 1]):
+                    ledger.produce(tensor, site)  # type: ignore[arg-type]  # the same
+            row.bytes_moved += bytes_moved(plan, args, kwargs, inputs, outputs)
+        if operator.is_free:
+            return
+        if (
+            plan.per_element is not None
+            and stored is not None
+            and not kwargs
+            and len(args) <= plan.most_arguments
+            and outputs
+            and outputs[0] is result
+            and result.dtype in _REAL
+            and result.layout is _STRIDED
+        ):
+            row.arithmetic += plan.per_element * result.numel()
+        else:
+            self._book(operator, row, args, kwargs, result, inputs, outputs)
+
+    def _book(  # noqa: PLR0913, PLR0917 - the whole call, as it is
+        self,
+        operator: Operator,
+        row: Row,
+        args: Any,
+        kwargs: Any,
+        result: Any,
+        inputs: list[Tensor],
+        outputs: list[Tensor],
+    ) -> None:
+        plan = operator.plan
+        if any(tensor.is_nested for tensor in inputs):
+            self._book_nested(operator, row, args, kwargs)
+            return
+        work = _work(plan, args, kwargs, result, (*inputs, *outputs))
+        if work is None:
+            self.note_uncounted(plan.overload, inputs)
+            return
+        row.int_ops += work.int_ops
+        dtypes = {tensor.dtype for tensor in inputs}
+        dtypes.update([tensor.dtype for tensor in outputs])
+        if not dtypes.isdisjoint(_FLOATING):
+            row.macs += work.macs
+            row.arithmetic += work.arithmetic
+        elif dtypes != _TRUTH:
+            # Integers; truth values alone are logic, and cost no arithmetic.
+            row.int_ops += 2 * work.macs + work.arithmetic
+
+    def _book_nested(self, operator: Operator, row: Row, args: Any, kwargs: Any) -> None:
+        """Book what the components cost one by one."""
+        counted = nested.counted(operator.func, args, kwargs)
+        if counted is None:
+            self.note_uncounted(operator.plan.overload, tensors_in((*args, *kwargs.values())))
+            return
+        for inner in counted.operators.values():
+            for inner_row in inner.rows.values():
+                row.macs += inner_row.macs
+                row.arithmetic += inner_row.arithmetic
+                row.int_ops += inner_row.int_ops
+        for name, (calls, shapes) in counted.uncounted.items():
+            known, known_shapes = self.uncounted.get(name, (0, []))
+            self.uncounted[name] = (known + calls, known_shapes or shapes)
+
+    def _view(self, operator: Operator, args: Any, kwargs: Any) -> Any:
+        """Run an operator that moves no data; book storages that it brings to light."""
+        ledger = self._ledger
+        assert ledger is not None  # noqa: S101 - this is the way with one
+        path = self._current()
+        if operator.plan.name != "aten.lift_fresh":
+            # What lift_fresh takes was made from Python numbers just now: it is new.
+            for tensor in tensors_in(args):
+                ledger.touch(tensor, path)
+        result = operator.call(*args, **kwargs)
+        for tensor in tensors_in((result,)):
+            ledger.produce(tensor, (path, operator.plan.name))
+        return result
+
+    def _decompose(self, operator: Operator, args: Any, kwargs: Any) -> Any:
+        # torch's Python decompositions ask for sizes, which a nested tensor has none of.
+        if not any(tensor.is_nested for tensor in tensors_in(args)):
+            with self:
+                result = operator.func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        return self._count(operator, args, kwargs)
+
+    def _look_inside(self, operator: Operator, args: Any, kwargs: Any) -> Any:
+        key = opaque.kernel_key(operator.func, tensors_in((*args, *kwargs.values())))
+        if key is None:
+            return self._count(operator, args, kwargs)
+        before = self._booked()
+        with self:
+            result = operator.func._op_dk(key, *args, **kwargs)
+        if operator.plan.road is Road.OPAQUE and not operator.is_trusted:
+            if opaque.is_python(operator.func) and self._booked() != before:
+                operator.is_trusted = True
+            else:
+                self.note_uncounted(operator.plan.overload, tensors_in((*args, *kwargs.values())))
+        return result
+
+    def _booked(self) -> tuple[int, int]:
+        """How much arithmetic has been booked, and how many operators reported."""
+        rows = [row for operator in self.operators.values() for row in operator.rows.values()]
+        work = sum(row.macs + row.arithmetic + row.int_ops for row in rows)
+        return work, sum(calls for calls, _ in self.uncounted.values())
+
+    def _call_functions(self, operator: Operator, args: Any, kwargs: Any) -> Any:
+        kernel = higher_order.kernel_of(operator.func)
+        if kernel is None:
+            self.note_uncounted(operator.plan.overload, tensors_in((*args, *kwargs.values())))
+            return operator.func(*args, **kwargs)
+        with self:
+            return kernel(*args, **kwargs)
+
+    def note_uncounted(self, operator: str, inputs: list[Tensor]) -> None:
+        """Report a call whose arithmetic is not in the sums."""
+        calls, shapes = self.uncounted.get(operator, (0, []))
+        shape = ", ".join(_describe(tensor) for tensor in inputs)
+        if shape not in shapes and len(shapes) < _MOST_SHAPES:
+            shapes.append(shape)
+        self.uncounted[operator] = (calls + 1, shapes)
+
+
+def _pass(operator: Operator, args: Any, kwargs: Any) -> Any:
+    return operator.call(*args, **kwargs)
+
+
+def _must_desugar(types: Any) -> bool:
+    """Whether a wrapper subclass is among the arguments, whose own dispatch comes first."""
+    from torch._subclasses import FakeTensor
+
+    return any(
+        cls not in _ORDINARY and not issubclass(cls, FakeTensor | nn.Parameter) for cls in types
+    )
+
+
+def _work(
+    plan: Plan, args: Any, kwargs: Any, result: Any, tensors: tuple[Tensor, ...]
+) -> Work | None:
+    """What the formula says, or None when there is none for this call."""
+    rule = plan.formula
+    if any(tensor.layout in _SPARSE for tensor in tensors):
+        rule = plan.sparse_formula  # it costs by its non-zeros, not by its shape
+    if rule is None:
+        return None
+    if plan.written_keywords:
+        kwargs = {key: v for key, v in kwargs.items() if key not in plan.written_keywords}
+    work = rule(*args, **kwargs, out=result)
+    return Work(arithmetic=work) if isinstance(work, int) else work
+
+
+def _describe(tensor: Tensor) -> str:
+    from pytest_flopbudget.meters.dtypes import short_name
+
+    if tensor.is_nested:
+        return f"{short_name(tensor.dtype)}[nested]"
+    return f"{short_name(tensor.dtype)}[{','.join(str(size) for size in tensor.shape)}]"

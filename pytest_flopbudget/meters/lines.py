@@ -1,0 +1,74 @@
+"""The source line that an operator comes from: the user's own, forward and backward."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import sysconfig
+from bisect import bisect_right
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import torch
+
+_current_node: Final[Any] = torch._C._current_autograd_node
+_next_sequence_nr: Final[Any] = torch._C._autograd._get_sequence_nr
+_NOT_THE_USERS: Final = (
+    str(Path(torch.__file__).parent),
+    str(Path(__file__).parents[1]),
+    sysconfig.get_path("stdlib") + "/contextlib",
+    sysconfig.get_path("stdlib") + "/threading",
+    sysconfig.get_path("stdlib") + "/concurrent",
+    "<",
+)
+"""Where code lives that only passes calls on: torch, this package, and their like."""
+
+
+class SourceLines:
+    """Tells the line of the operator that is being dispatched, such as `model.py:12`.
+
+    It is the innermost line that is neither torch's nor ours. An operator of a backward
+    pass belongs to the line that ran the forward; a gradient's accumulation to the line
+    that started the backward.
+    """
+
+    def __init__(self) -> None:
+        self._nrs: list[int] = [-1]
+        self._lines: list[str] = [""]
+        self._names: dict[str, bool] = {}
+
+    def current(self) -> str:
+        """The line as `PATH:NUMBER`; empty where no code of the user's is running."""
+        node = _current_node()
+        if node is not None and (number := node._sequence_nr()) < 1 << 63:
+            return self._lines[bisect_right(self._nrs, number) - 1]
+        line = self._calling_line()
+        if node is None and line != self._lines[-1]:
+            number = _next_sequence_nr()
+            if number == self._nrs[-1]:
+                self._lines[-1] = line
+            else:
+                self._nrs.append(number)
+                self._lines.append(line)
+        return line
+
+    def _calling_line(self) -> str:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            name = frame.f_code.co_filename
+            is_passing = self._names.get(name)
+            if is_passing is None:
+                is_passing = self._names[name] = name.startswith(_NOT_THE_USERS)
+            if not is_passing:
+                return f"{name}:{frame.f_lineno}"
+            frame = frame.f_back
+        return ""
+
+
+def shortened(line: str, root: Path) -> str:
+    """The line with its path relative to a folder, where it is below it."""
+    path, _, number = line.rpartition(":")
+    with contextlib.suppress(ValueError):
+        path = str(Path(path).relative_to(root))
+    return f"{path}:{number}"

@@ -23,9 +23,19 @@ class FlopCounter:
     formula are in `counter.uncounted`. It can be entered again, and then starts anew.
     """
 
-    def __init__(self, root: nn.Module | None = None) -> None:
-        """`root`: the module whose path is ``""``; without it, the first one called."""
+    def __init__(
+        self, root: nn.Module | None = None, *, memory: bool = True, lines: bool = False
+    ) -> None:
+        """A counter that has not counted yet.
+
+        root: the module whose path is ``""``; without it, the first one called.
+        memory: whether bytes, peak memory, parameters and size are measured as well;
+        without them counting costs about half.
+        lines: whether the counts are also kept by source line, in `counter.by_line`.
+        """
         self._root = root
+        self._has_memory = memory
+        self._has_lines = lines
         self._pass: DispatchPass | None = None
         self._measurement: Measurement | None = None
 
@@ -33,7 +43,7 @@ class FlopCounter:
         if self._pass is not None:
             raise MeasureError("this FlopCounter is counting already; make a second one")
         self._measurement = None
-        self._pass = DispatchPass(self._root)
+        self._pass = DispatchPass(self._root, memory=self._has_memory, lines=self._has_lines)
         self._pass.__enter__()
         return self
 

@@ -220,7 +220,7 @@ class CountingMode(TorchDispatchMode):
         for tensor in outputs:
             ledger.produce(tensor, site)  # type: ignore[arg-type]  # a path and a name
         if plan.reads_all_and_writes_its_result:
-            if stored is None or len(stored) != len(set(stored)):
+            if stored is None or len(stored) != len(set(stored)) or result is None:
                 row.bytes_moved += bytes_moved(plan, args, kwargs, inputs, outputs)
             else:
                 row.bytes_moved += nbytes_of(inputs) + nbytes_of(outputs)

@@ -32,6 +32,23 @@ def storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
         return None
 
 
+def parts_of(tensor: Tensor) -> list[Tensor]:
+    """The tensors that hold its data: itself, or indices and values of a sparse one.
+
+    None where its data cannot be told, as in oneDNN's own layout.
+    """
+    layout = tensor.layout
+    if layout is torch.strided:
+        return [tensor]
+    if layout is torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return []
+
+
 class StorageLedger:
     """Books each storage once, however many tensors view it, until it dies.
 
@@ -74,9 +91,10 @@ class StorageLedger:
 
     def touch(self, tensor: Tensor, path: str) -> None:
         """Book an argument's storage, if it is new, as one that was there before."""
-        storage = storage_of(tensor)
-        if storage is not None and id(storage) not in self.entries:
-            self.enter_before(storage, self._label(tensor) or (path, INPUT))
+        for part in parts_of(tensor):
+            storage = storage_of(part)
+            if storage is not None and id(storage) not in self.entries:
+                self.enter_before(storage, self._label(tensor) or (path, INPUT))
 
     def enter_before(self, storage: torch.UntypedStorage, site: Site) -> None:
         """Book a storage that was there before the region."""
@@ -89,8 +107,12 @@ class StorageLedger:
 
     def produce(self, tensor: Tensor, site: Site) -> None:
         """Book a result's storage, if it is new, as allocated here; note a new size."""
-        storage = storage_of(tensor)
-        if storage is None:
+        try:
+            storage = tensor.untyped_storage()
+        except (NotImplementedError, RuntimeError):
+            for part in parts_of(tensor):
+                if part is not tensor:
+                    self.produce(part, site)
             return
         nbytes = storage.nbytes()
         entry = self.entries.get(id(storage))

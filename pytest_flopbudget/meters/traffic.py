@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pytest_flopbudget.meters.plans import Plan
+from pytest_flopbudget.meters.storages import parts_of, storage_of
 
 
 def tensors_in(values: Iterable[Any]) -> list[Tensor]:
@@ -59,15 +59,15 @@ def bytes_moved(
 def _nbytes_once(tensors: list[Tensor]) -> int:
     """Bytes of the tensors, those of one stretch of memory counted once."""
     sizes: dict[tuple[Any, ...], int] = {}
-    last = None
     for tensor in tensors:
-        if tensor is last or tensor.layout is not torch.strided:
-            continue  # the parts of a sparse tensor are read by operators of their own
-        last = tensor
-        extent: tuple[Any, ...] = (id(tensor.untyped_storage()),)
-        if not tensor.is_nested:
-            extent += (tensor.storage_offset(), tensor.shape, tensor.stride())
-        sizes[extent] = _nbytes(tensor)
+        for part in parts_of(tensor):
+            storage = storage_of(part)
+            if storage is None:
+                continue
+            extent: tuple[Any, ...] = (id(storage),)
+            if not part.is_nested:
+                extent += (part.storage_offset(), part.shape, part.stride())
+            sizes[extent] = _nbytes(part)
     return sum(sizes.values())
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from pytest_flopbudget import MemoryTracker, measure
 
@@ -81,6 +83,85 @@ def test_tensor_made_from_a_list_is_new():
 def test_growing_storage_is_seen():
     m = measure(lambda: torch.zeros(10).resize_(1000).fill_(0))
     assert m.activation_memory == 4000
+
+
+def test_storage_resized_underneath_is_seen_at_once():
+    def sharded():
+        x = torch.ones(1000)
+        x.untyped_storage().resize_(0)  # as sharded training frees what it can gather again
+        y = torch.ones(900)
+        x.untyped_storage().resize_(4000)
+        return x, y
+
+    m = measure(sharded)
+    assert m.activation_memory == 4000 + 3600
+    x = torch.ones(1000)
+    assert measure(lambda: x.add_(1).untyped_storage().resize_(12_000)).peak_memory == 12_000
+
+
+def test_region_leaves_the_resizing_of_storages_as_it_was():
+    measure(torch.ones, 3)
+    assert "resize_" not in vars(torch.UntypedStorage)
+
+
+def test_array_of_numpy_counts_from_when_torch_is_given_it():
+    array = numpy.ones(1000, dtype=numpy.float32)
+    m = measure(lambda: (torch.zeros(1000).sum(), torch.from_numpy(array) + 1))
+    # The zeros are gone by then; their sum, the array and its own sum are alive.
+    assert m.activation_memory == m.peak_memory == 8000 + F32
+    shared = torch.from_numpy(array)
+    assert measure(lambda: shared + 1).activation_memory == 4000
+    # A copy is torch's own.
+    assert measure(lambda: torch.tensor(array)).activation_memory == 4000
+
+
+def test_checkpointed_layers_hold_one_input_each():
+    layers = [nn.Linear(100, 100, bias=False) for _ in range(4)]
+
+    def loss(is_checkpointed):
+        x = torch.ones(1000, 100)
+        for layer in layers:
+            block = nn.Sequential(layer, nn.Tanh(), nn.Tanh())
+            x = checkpoint(block, x, use_reentrant=False) if is_checkpointed else block(x)
+        return x
+
+    one = 1000 * 100 * F32
+    with torch.enable_grad():
+        kept = measure(loss, False)
+        again = measure(loss, True)
+    # The input, and of each layer the results of both tanh; the product goes with the first.
+    assert kept.activation_memory == one * (1 + 4 * 2)
+    # The input, each result that a later layer begins with, and within the last layer the
+    # product and the first tanh, then the first and the second.
+    assert again.activation_memory == one * (1 + 3 + 2)
+
+
+def test_state_of_the_optimiser_is_alive_in_a_training_step():
+    model = nn.Linear(1000, 10, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, foreach=False)
+
+    def step():
+        optimizer.zero_grad()
+        model(x).sum().backward()
+        optimizer.step()
+
+    x = torch.ones(2, 1000)
+    step()
+    m = measure(step)
+    weight = 1000 * 10 * F32
+    # Weight and momentum and the old gradient are there before; zero_grad lets the old
+    # gradient go, which no operator has touched by then. The new one is the region's own.
+    # At the peak, when it is made, the input, the loss and the loss's gradient are alive.
+    assert m.peak_memory == 3 * weight + 2 * 1000 * F32 + 2 * F32
+    assert m.activation_memory == weight + 2 * F32
+
+
+def test_sparse_tensor_holds_its_indices_and_values():
+    sparse = torch.eye(64).to_sparse()
+    m = measure(lambda: sparse * 2.0)
+    one = 64 * (2 * 8 + F32)
+    assert m.peak_memory in (2 * one, one + 64 * F32)
+    assert m.bytes_moved == 2 * one
 
 
 def test_input_that_dies_leaves_room():

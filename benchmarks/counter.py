@@ -1,0 +1,126 @@
+"""What counting costs: the pass against torch's FlopCounterMode and an empty mode.
+
+Each workload runs plain, under an empty TorchDispatchMode (the floor of anything written
+with one), under FlopCounterMode, and under ours: with everything, and with arithmetic
+alone. The five take turns, in an order that rotates, and the minimum of each is printed, with
+what it adds to the plain run as a ratio to what FlopCounterMode and the empty mode add:
+
+    python benchmarks/counter.py --rounds 15
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from pytest_flopbudget import FlopCounter
+
+
+class EmptyMode(TorchDispatchMode):
+    """Hands every operator on."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+WAYS: dict[str, Callable[[], contextlib.AbstractContextManager[Any]]] = {
+    "plain": contextlib.nullcontext,
+    "empty mode": EmptyMode,
+    "FlopCounterMode": lambda: FlopCounterMode(display=False),
+    "ours, everything": FlopCounter,
+    "ours, arithmetic": lambda: FlopCounter(memory=False),
+}
+
+
+def tiny() -> Callable[[], object]:
+    """1000 additions of 16 elements."""
+    x, y = torch.randn(4, 4), torch.randn(4, 4)
+
+    def run() -> None:
+        for _ in range(1000):
+            torch.add(x, y)
+
+    return run
+
+
+def gpt2() -> Callable[[], object]:
+    """GPT-2 small, 128 tokens."""
+    from transformers import GPT2Config, GPT2Model
+
+    model = GPT2Model(GPT2Config(use_cache=False)).eval()
+    tokens = torch.zeros(1, 128, dtype=torch.long)
+    return lambda: model(tokens)
+
+
+def resnet50() -> Callable[[], object]:
+    """ResNet-50, one image of 224 pixels."""
+    from transformers import ResNetConfig, ResNetModel
+
+    model = ResNetModel(ResNetConfig()).eval()
+    image = torch.randn(1, 3, 224, 224)
+    return lambda: model(image)
+
+
+def lstm() -> Callable[[], object]:
+    """LSTM of two layers, 64 steps."""
+    layer = nn.LSTM(128, 256, num_layers=2).eval()
+    x = torch.randn(64, 8, 128)
+    return lambda: layer(x)
+
+
+WORKLOADS = {"1000 adds": tiny, "GPT-2": gpt2, "ResNet-50": resnet50, "LSTM": lstm}
+
+
+def timed(run: Callable[[], object], way: str) -> float:
+    with WAYS[way]():
+        started = time.perf_counter()
+        run()
+        return time.perf_counter() - started
+
+
+def compare(run: Callable[[], object], rounds: int) -> dict[str, float]:
+    """The least seconds of each way."""
+    ways = list(WAYS)
+    for way in ways:
+        timed(run, way)
+    best = dict.fromkeys(ways, float("inf"))
+    for turn in range(rounds):
+        for way in ways[turn % len(ways) :] + ways[: turn % len(ways)]:
+            best[way] = min(best[way], timed(run, way))
+    return best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15, help="rounds each (default: 15)")
+    rounds = parser.parse_args().rounds
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, 1 thread, least of {rounds} rounds")
+    print(f"{'':12}{'':18}{'ms':>9}{'/ plain':>9}{'added ms':>10}{'/ FCM':>8}{'/ empty':>9}")
+    with torch.no_grad():
+        for name, make in WORKLOADS.items():
+            best = compare(make(), rounds)
+            added = {way: seconds - best["plain"] for way, seconds in best.items()}
+            for way, seconds in best.items():
+                ratios = "".join(
+                    f"{added[way] / added[peer]:>{width}.2f}" if added[peer] > 0 else "-" * 4
+                    for peer, width in (("FlopCounterMode", 8), ("empty mode", 9))
+                )
+                print(
+                    f"{name:12}{way:18}{seconds * 1e3:>9.2f}{seconds / best['plain']:>9.3f}"
+                    f"{added[way] * 1e3:>10.2f}{ratios if way != 'plain' else ''}"
+                )
+
+
+if __name__ == "__main__":
+    main()

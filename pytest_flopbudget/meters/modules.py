@@ -130,6 +130,7 @@ class ModulePaths:
         self._done: set[str] = set()
         self._roots: list[tuple[str, weakref.ref[nn.Module]]] = []
         self._names: dict[int, tuple[weakref.ref[nn.Module], dict[int, str]]] = {}
+        self._children: dict[int, tuple[weakref.ref[nn.Module], dict[int, list[Any]]]] = {}
         self._owners: dict[int, tuple[weakref.ref[Any], str]] = {}
         self.main = CallStack("", self._owner)
         self._stacks: dict[int, CallStack] = {}
@@ -200,12 +201,27 @@ class ModulePaths:
 
     def _path_of(self, module: nn.Module, stack: CallStack) -> str:
         for frame_path, above in stack.frames():
+            child = self._child(above, module)
+            if child is not None:
+                return dotted(frame_path, child)
             if (path := self._below(frame_path, above, module)) is not None:
                 return path
         for root_path, root in self.roots:
             if (path := self._below(root_path, root, module)) is not None:
                 return path
         return self._add_root(module)
+
+    def _child(self, above: nn.Module, module: nn.Module) -> str | None:
+        """The name of `module` when it is a child of `above`, which is what most calls are to."""
+        ref, children = self._children.get(id(above), (None, {}))
+        if ref is None or ref() is not above:
+            children = {id(child): found for *found, child in _children(above)}
+            self._children[id(above)] = (weakref.ref(above), children)
+        found = children.get(id(module))
+        if found is None:
+            return None
+        holder, key, name = found
+        return name if holder._modules.get(key) is module else None
 
     def _below(self, path: str, above: nn.Module, module: nn.Module) -> str | None:
         """The path of `module` when it is `above` or lies below it."""
@@ -240,6 +256,21 @@ class ModulePaths:
         for (path, _), tensor in owned_tensors(root_path, root):
             self._owners.setdefault(id(tensor), (weakref.ref(tensor), path))
         self._on_root(root_path, root)
+
+
+def _children(
+    above: nn.Module, holder: nn.Module | None = None, prefix: str = ""
+) -> Iterator[tuple[nn.Module, str, str, nn.Module]]:
+    """Holder, key, dotted name and module of each child; those in lists and dicts as well.
+
+    Of one that stands in two places the first comes last, so that it is what is kept.
+    """
+    holder = holder or above
+    for key, child in reversed(holder._modules.items()):
+        if child is not None:
+            if isinstance(child, nn.ModuleList | nn.ModuleDict):
+                yield from _children(above, child, f"{prefix}{key}.")
+            yield holder, key, prefix + key, child
 
 
 def _is_at(above: nn.Module, name: str, module: nn.Module) -> bool:

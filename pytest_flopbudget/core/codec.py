@@ -17,6 +17,7 @@ from pytest_flopbudget.core.errors import ReportError
 from pytest_flopbudget.core.fields import Node
 from pytest_flopbudget.core.measurement import Measurement
 from pytest_flopbudget.core.measurement_codec import (
+    line_from_json,
     measurement_from_json,
     measurement_to_json,
     module_from_json,
@@ -77,7 +78,7 @@ def report_from_json(data: object, *, where: str) -> Report:
 def test_to_json(test: TestReport) -> Json:
     """One test of a report, as JSON can say it. Raises ReportError as `report_to_json`."""
     regions = list(_labelled(test.measurements))
-    return {
+    document: Json = {
         "id": test.id,
         "file": test.file,
         "line": test.line,
@@ -105,6 +106,20 @@ def test_to_json(test: TestReport) -> Json:
             for row in m.uncounted
         ],
     }
+    lines = [
+        {
+            **region,
+            "line": row.line,
+            "operator": row.operator,
+            "calls": row.calls,
+            **row.counts.as_dict(),
+        }
+        for region, m in regions
+        for row in m.lines
+    ]
+    if lines:
+        document["lines"] = lines
+    return document
 
 
 def test_from_json(data: object, *, where: str) -> TestReport:
@@ -198,11 +213,14 @@ def _test(node: Node) -> TestReport:
     labels = [_label(region) for region, _ in _labelled(heads)]
     modules = _by_measurement(node["modules"], labels)
     uncounted = _by_measurement(node["uncounted"], labels)
+    asked = node.maybe("lines")
+    lines = {} if asked is None else _by_measurement(asked, labels)
     measurements = tuple(
         Measurement(
             name=m.name,
             values=m.values,
             modules=tuple(module_from_json(row) for row in modules[label]),
+            lines=tuple(line_from_json(row) for row in lines.get(label, ())),
             uncounted=tuple(uncounted_from_json(row) for row in uncounted[label]),
             samples=m.samples,
             is_partial=m.is_partial,

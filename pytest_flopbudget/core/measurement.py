@@ -197,6 +197,14 @@ class Measurement:
         return inclusive_counts(self.modules)
 
     @property
+    def by_line(self) -> dict[str, Counts]:
+        """Counts by source line, such as `model.py:12`; empty unless lines were asked for."""
+        sums: dict[str, Counts] = {}
+        for row in self.lines:
+            sums[row.line] = sums.get(row.line, Counts()) + row.counts
+        return sums
+
+    @property
     def by_operator(self) -> dict[str, Counts]:
         """Counts by operator, such as `aten.convolution`."""
         return {row.operator: row.counts for row in self.operators}

@@ -8,6 +8,7 @@ from pytest_flopbudget.core.fields import Node, finite
 from pytest_flopbudget.core.measurement import (
     COUNTED,
     Counts,
+    LineSpending,
     Measurement,
     ModuleSpending,
     OperatorSpending,
@@ -137,17 +138,26 @@ def module_from_json(node: Node) -> ModuleSpending:
             OperatorSpending(
                 operator=row["operator"].text(),
                 calls=row["calls"].count(),
-                counts=Counts(
-                    **{
-                        name: count.count()
-                        for name in COUNTED
-                        if (count := row.maybe(name)) is not None
-                    }
-                ),
+                counts=_counts_from_json(row),
             )
             for row in node["operators"].items()
         ),
     )
+
+
+def line_from_json(node: Node) -> LineSpending:
+    """What one operator spent on one source line. Raises ReportError for a malformed row."""
+    return LineSpending(
+        line=node["line"].text(),
+        operator=node["operator"].text(),
+        calls=node["calls"].count(),
+        counts=_counts_from_json(node),
+    )
+
+
+def _counts_from_json(node: Node) -> Counts:
+    found = {name: node.maybe(name) for name in COUNTED}
+    return Counts(**{name: count.count() for name, count in found.items() if count is not None})
 
 
 def uncounted_from_json(node: Node) -> Uncounted:

@@ -293,6 +293,8 @@ class CountingMode(TorchDispatchMode):
         ledger = self._ledger
         assert ledger is not None  # noqa: S101 - this is the way with one
         path = self._current()
+        if self._lines is not None:
+            self._lines.current()  # the view's backward belongs to this line
         if operator.plan.name != "aten.lift_fresh":
             # What lift_fresh takes was made from Python numbers just now: it is new.
             for tensor in tensors_in(args):

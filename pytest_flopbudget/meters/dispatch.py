@@ -21,7 +21,7 @@ from pytest_flopbudget.core.measurement import (
 )
 from pytest_flopbudget.meters.counting import CountingMode, Row
 from pytest_flopbudget.meters.eager import EagerRegion, written
-from pytest_flopbudget.meters.lines import SourceLines
+from pytest_flopbudget.meters.lines import SourceLines, shortened
 from pytest_flopbudget.meters.modules import CallStack, ModulePaths
 from pytest_flopbudget.meters.storages import Site, StorageLedger
 from pytest_flopbudget.meters.threads import ThreadSpread
@@ -207,7 +207,7 @@ class DispatchPass:
             calls, counts = sums.get((line, operator), (0, Counts()))
             sums[line, operator] = (calls + row.calls, counts + _counts(row))
         for (line, operator), (calls, counts) in sums.items():
-            yield LineSpending(line=line, operator=operator, calls=calls, counts=counts)
+            yield LineSpending(line=shortened(line), operator=operator, calls=calls, counts=counts)
 
 
 def _counts(row: Row) -> Counts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import sysconfig
 from bisect import bisect_right
@@ -34,8 +33,10 @@ class SourceLines:
     """
 
     def __init__(self) -> None:
+        # From which number on the nodes that autograd made belong to which line.
         self._nrs: list[int] = [-1]
         self._lines: list[str] = [""]
+        self._next_nr = _next_sequence_nr()
         self._names: dict[str, bool] = {}
 
     def current(self) -> str:
@@ -44,13 +45,12 @@ class SourceLines:
         if node is not None and (number := node._sequence_nr()) < 1 << 63:
             return self._lines[bisect_right(self._nrs, number) - 1]
         line = self._calling_line()
-        if node is None and line != self._lines[-1]:
-            number = _next_sequence_nr()
-            if number == self._nrs[-1]:
-                self._lines[-1] = line
-            else:
-                self._nrs.append(number)
+        if node is None:
+            # An operator comes here after its node was made, and after those of no other.
+            if line != self._lines[-1]:
+                self._nrs.append(self._next_nr)
                 self._lines.append(line)
+            self._next_nr = _next_sequence_nr()
         return line
 
     def _calling_line(self) -> str:
@@ -66,9 +66,10 @@ class SourceLines:
         return ""
 
 
-def shortened(line: str, root: Path) -> str:
-    """The line with its path relative to a folder, where it is below it."""
+def shortened(line: str) -> str:
+    """The line with its path relative to the working folder, or to where it is imported from."""
     path, _, number = line.rpartition(":")
-    with contextlib.suppress(ValueError):
-        path = str(Path(path).relative_to(root))
-    return f"{path}:{number}"
+    for root in (str(Path.cwd()), *sorted(sys.path, key=len, reverse=True)):
+        if root and Path(path).is_relative_to(root):
+            return f"{Path(path).relative_to(root).as_posix()}:{number}"
+    return line

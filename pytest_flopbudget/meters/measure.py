@@ -40,13 +40,18 @@ def measure(
 
 
 def count_call(
-    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    name: str,
+    *,
+    lines: bool = False,
 ) -> Measurement:
     """The same for a named region; what an exception leaves is a partial measurement.
 
     The exception carries it as its attribute `flopbudget_partial`, and propagates.
     """
-    return _counted(fn, args, kwargs, name=name)
+    return _counted(fn, args, kwargs, name=name, lines=lines)
 
 
 def time_call(
@@ -80,8 +85,9 @@ def _counted(
     *,
     name: str = "",
     train: bool = False,
+    lines: bool = False,
 ) -> Measurement:
-    counting = DispatchPass(_root_of(fn))
+    counting = DispatchPass(_root_of(fn), lines=lines)
     try:
         with counting:
             output = fn(*args, **kwargs)

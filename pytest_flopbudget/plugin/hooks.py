@@ -239,7 +239,10 @@ class RunHooks:
 
             machines = matching_machines(machine_facts(), settings.machines)
         return Surroundings(
-            latency=self._options.latency, machines=machines, baseline=self._baseline(settings)
+            latency=self._options.latency,
+            lines=self._options.lines,
+            machines=machines,
+            baseline=self._baseline(settings),
         )
 
     def _baseline(self, settings: ProjectSettings) -> dict[str, TestReport] | None:

@@ -46,6 +46,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="when to time: auto, where a budget asks for it (default); always; never",
     )
     group.addoption(
+        "--flopbudget-lines",
+        action="store_true",
+        help="keep the counts by source line too, and show the lines that spent the most; "
+        "counting then takes longer",
+    )
+    group.addoption(
         "--flopbudget-update",
         action="store_true",
         help="write what is measured into the named budgets of pyproject.toml and into the "
@@ -63,6 +69,7 @@ class Options:
     html: Path | None
     baseline: Path | None
     latency: str
+    lines: bool
     update: bool
 
     @property
@@ -93,6 +100,7 @@ def read_options(config: pytest.Config) -> Options:
         html=path(option.flopbudget_html),
         baseline=path(option.flopbudget_baseline),
         latency=option.flopbudget_latency,
+        lines=option.flopbudget_lines,
         update=option.flopbudget_update,
     )
 

@@ -199,6 +199,7 @@ def _measurement(measurement: Measurement, *, is_named: bool) -> Iterator[Markup
     if metric is not None:
         yield from _modules(measurement, metric)
         yield from _operators(measurement, metric)
+        yield from _lines(measurement, metric)
     yield from _memory(measurement)
 
 
@@ -343,6 +344,34 @@ def _operators(measurement: Measurement, metric: str) -> Iterator[Markup]:
     yield element("h4", f"{title} by operator")
     yield table(columns, rows)
     yield from _left_out(len(ranked) - len(rows), "operator")
+
+
+def _lines(measurement: Measurement, metric: str) -> Iterator[Markup]:
+    """The source lines that spent the most, where the run kept them."""
+    spent = {line: getattr(counts, metric) for line, counts in measurement.by_line.items()}
+    ranked = sorted([item for item in spent.items() if item[1]], key=lambda item: -item[1])
+    if not ranked:
+        return
+    total = sum(spent.values())
+    rows = [
+        (
+            element("code", line or "(no line of yours)"),
+            amount(count, metric),
+            percent(count / total),
+            bar(count / total, count / total),
+        )
+        for line, count in ranked[:_MOST_OPERATORS]
+    ]
+    title = metric_named(metric).title
+    columns = (
+        Column(title="Line"),
+        Column(title=title, kind="number"),
+        Column(title="Share", kind="number"),
+        Column(title="of all", kind="bar"),
+    )
+    yield element("h4", f"{title} by source line")
+    yield table(columns, rows)
+    yield from _left_out(len(ranked) - len(rows), "line")
 
 
 def _memory(measurement: Measurement) -> Iterator[Markup]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from pytest_flopbudget.core.attribution import spenders
 from pytest_flopbudget.core.comparison import BudgetChange, Comparison, Delta, Entry, Standing
-from pytest_flopbudget.core.measurement import Measurement, Uncounted
+from pytest_flopbudget.core.measurement import Counts, Measurement, Uncounted
 from pytest_flopbudget.core.metrics import METRICS, UNCOUNTED, Kind, metric_named
 from pytest_flopbudget.core.pairing import limit_of
 from pytest_flopbudget.core.report import Report, TestReport
@@ -45,6 +46,7 @@ _MOST_WITHIN: Final = 40
 """Rows of what is within its budget; what is not is always shown."""
 _MOST_ROWS: Final = 20
 _MOST_UNCOUNTED: Final = 8
+_MOST_SPENDERS: Final = 5
 _BRIEF: Final = ("flops", "macs", "int_ops", "peak_memory", "params", "latency")
 _RANKS: Final = {name: rank for rank, name in enumerate(METRICS)}
 _FINE: Final = frozenset({Outcome.WITHIN, Outcome.IMPROVED})
@@ -127,6 +129,7 @@ def render_measurement(measurement: Measurement, *, title: str, width: int = WID
     if measurement.samples is not None:
         lines.append(f"  {samples_words(measurement.samples)}")
     lines += _spending(measurement, width)
+    lines += _at_peak(measurement, width)
     lines += _uncounted_lines(measurement.uncounted, width)
     return "\n".join(lines) + "\n"
 
@@ -195,6 +198,11 @@ def _remarks(test: TestReport, name: str, width: int, *, is_enforced: bool) -> I
         label = with_region(name, m.name)
         if m.is_partial:
             yield from _wrapped(f"{label}: {NOT_JUDGED}", width)
+        metric = leading_metric(m)
+        if m.lines and metric is not None:
+            total = Counts.total(row.counts for row in m.lines)
+            yield f"{label}: most {metric_named(metric).title}, by line"
+            yield from _ranked(_of_lines(m), metric, getattr(total, metric), width)
         for operator in m.uncounted[:_MOST_UNCOUNTED]:
             yield from _wrapped(f"{label}: uncounted {_operator(operator)}", width)
         if len(m.uncounted) > _MOST_UNCOUNTED:
@@ -227,14 +235,43 @@ def _spending(measurement: Measurement, width: int) -> list[str]:
         f"{row.operator} x{row.calls}": getattr(row.counts, metric) for row in measurement.operators
     }
     lines = []
-    for title, spent in (("modules", own), ("operators", operators)):
-        lines.append(f"  most {metric_named(metric).title}, by {title[:-1]}")
-        ranked = sorted(spent.items(), key=lambda item: -item[1])
-        for label, count in [item for item in ranked if item[1]][:5]:
-            name = cut(clean(label), width - 34)
-            share = percent(count / total)
-            lines.append(f"    {name:<{width - 34}}  {amount(count, metric):>14}  {share:>9}")
+    for title, spent in (
+        ("module", own),
+        ("operator", operators),
+        ("line", _of_lines(measurement)),
+    ):
+        if spent:
+            lines.append(f"  most {metric_named(metric).title}, by {title}")
+            lines += _ranked(spent, metric, total, width)
     return lines
+
+
+def _of_lines(measurement: Measurement) -> dict[str, int]:
+    metric = leading_metric(measurement)
+    return {
+        line or "(no line of yours)": getattr(counts, metric)
+        for line, counts in measurement.by_line.items()
+        if metric is not None
+    }
+
+
+def _at_peak(measurement: Measurement, width: int) -> list[str]:
+    """What was alive at the peak of memory, the largest first."""
+    shares = spenders(measurement, "peak_memory", _MOST_SPENDERS)
+    if not shares:
+        return []
+    spent = {f"{share.place} {share.operator}": share.amount for share in shares}
+    total = measurement.values["peak_memory"].value
+    return ["  alive at the peak of memory", *_ranked(spent, "peak_memory", total, width)]
+
+
+def _ranked(spent: Mapping[str, int], metric: str, total: float, width: int) -> Iterator[str]:
+    """A line for each of those that spent the most."""
+    ranked = sorted(spent.items(), key=lambda item: -item[1])
+    for label, count in [item for item in ranked if item[1]][:_MOST_SPENDERS]:
+        name = cut(clean(label), width - 34)
+        share = percent(count / total)
+        yield f"    {name:<{width - 34}}  {amount(count, metric):>14}  {share:>9}"
 
 
 def _uncounted_lines(rows: Sequence[Uncounted], width: int) -> list[str]:

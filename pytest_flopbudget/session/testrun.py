@@ -31,6 +31,8 @@ class Surroundings:
 
     latency: str = "auto"
     """When to take latency: one of `LATENCY_CHOICES`."""
+    lines: bool = False
+    """Whether counts are kept by source line too."""
     machines: frozenset[str] = frozenset()
     """Names of the machines in the settings that this one counts as."""
     baseline: Mapping[str, TestReport] | None = None
@@ -75,7 +77,7 @@ class TestRun:
 
         region = name or ""
         with self._claimed(region), self._keeping_partial():
-            counted = count_call(fn, args, kwargs, region)
+            counted = count_call(fn, args, kwargs, region, lines=self._surroundings.lines)
         # The result is the test's alone: kept here it would live until the test ends.
         measurement = self._measurements[region] = replace(counted, output=None)
         if self.wants_latency(region):
@@ -93,7 +95,7 @@ class TestRun:
         )
         from pytest_flopbudget.meters.dispatch import DispatchPass
 
-        counting = DispatchPass()
+        counting = DispatchPass(lines=self._surroundings.lines)
         is_partial = True
         with self._claimed(name):
             try:
@@ -111,7 +113,7 @@ class TestRun:
         """
         from pytest_flopbudget.meters.dispatch import DispatchPass
 
-        counting = DispatchPass()
+        counting = DispatchPass(lines=self._surroundings.lines)
         is_partial = True
         try:
             with counting:

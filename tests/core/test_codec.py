@@ -26,6 +26,7 @@ from pytest_flopbudget.core.errors import ReportError
 from pytest_flopbudget.core.measurement import (
     COUNTED,
     Counts,
+    LineSpending,
     Measurement,
     ModuleSpending,
     OperatorSpending,
@@ -100,6 +101,15 @@ measurements = st.builds(
     values=values,
     modules=short(
         st.builds(ModuleSpending, path=words, type=words, calls=counts, operators=short(operators))
+    ),
+    lines=short(
+        st.builds(
+            LineSpending,
+            line=words,
+            operator=words,
+            calls=counts,
+            counts=st.builds(Counts, **dict.fromkeys(COUNTED, counts)),
+        )
     ),
     uncounted=short(st.builds(Uncounted, operator=words, calls=counts, shapes=short(words))),
     samples=st.none() | samples,
@@ -208,6 +218,11 @@ def full_report() -> Report:
     measurement = Measurement(
         values={"flops": Value(value=8), "latency": Value(value=0.5, low=0.4, high=0.6)},
         modules=(ModuleSpending(path="fc", type="Linear", calls=1, operators=(spent,)),),
+        lines=(
+            LineSpending(
+                line="model.py:3", operator="aten.mm", calls=2, counts=Counts(flops=8, macs=4)
+            ),
+        ),
         uncounted=(Uncounted(operator="aten.sort.default", calls=1, shapes=("f32[4]",)),),
         samples=Samples(
             rounds=9,

@@ -302,6 +302,27 @@ def test_tests_that_are_left_out_are_listed_in_their_place(suite: Suite) -> None
     assert (nothing.code, set(nothing.endings.values())) == (5, {"deselected"})
 
 
+def test_lines_that_spent_the_most_are_told_where_they_are_asked_for(suite: Suite) -> None:
+    suite.write(
+        """
+        @pytest.mark.flop_budget(flops=196608)
+        def test_ok():
+            product()
+        """
+    )
+    assert "lines" not in suite.run().json["tests"][0]
+    ran = suite.run("--flopbudget-lines")
+    assert ran.code == 0
+    (row,) = [row for row in ran.json["tests"][0]["lines"] if row["operator"] == "aten.mm"]
+    path, _, number = row["line"].rpartition(":")
+    assert path == "test_it.py"
+    text = (suite.pytester.path / path).read_text("utf-8").splitlines()[int(number) - 1]
+    assert "@" in text or "mm" in text
+    assert (row["region"], row["flops"], row["calls"]) == ("", 196608, 1)
+    told = ran.summary.index("test_ok: most FLOPs, by line")
+    assert ran.summary[told + 1].split()[0] == row["line"]
+
+
 def test_a_report_that_cannot_be_written_is_an_error_and_loses_no_result(suite: Suite) -> None:
     suite.write("@pytest.mark.flop_budget(flops=196608)\ndef test_ok(): product()\n")
     ran = suite.run("--flopbudget-json=test_it.py/report.json", report=False)

@@ -28,7 +28,9 @@ def _separable(taps: int, dims: int) -> int:
     A weighted sum of `taps` values takes 2*taps - 1, and every value of it is one too but
     in the last dimension.
     """
-    return (2 * taps - 1) * sum(taps**d for d in range(dims))
+    neighbours: int = taps**dims
+    # 1 + taps + taps^2 + ... sums of `taps` values
+    return (2 * taps - 1) * (neighbours - 1) // (taps - 1)
 
 
 @formula("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d")
@@ -67,7 +69,8 @@ def upsample_linear_backward(grad: Tensor, *_args: Any, out: Tensor) -> int:
     Source: the derivative, as in torch's kernel.
     """
     dims = grad.dim() - 2
-    return grad.numel() * _LINEAR_TAPS**dims * (dims + 1)
+    neighbours: int = _LINEAR_TAPS**dims
+    return grad.numel() * neighbours * (dims + 1)
 
 
 @formula("upsample_bicubic2d_backward")

@@ -49,7 +49,7 @@ def _cost_of_place(mode: int, padding: int, dims: int) -> int:
         # The distance to the pixel below, then weights; 4 rows and 4 columns are brought inside.
         return to_pixels + rounding + dims * (1 + _CUBIC_WEIGHTS) + dims * 4 * borders
     # Distances to both sides, then the product of one for each dimension, for each corner.
-    weights = 2 * dims + 2**dims * (dims - 1)
+    weights: int = 2 * dims + 2**dims * (dims - 1)
     return to_pixels + dims * borders + rounding + weights
 
 

@@ -17,6 +17,7 @@ from pytest_flopbudget.meters.formulas import (
     recurrent,
     reductions,
     sampling,
+    scattering,
     windows,
 )
 from pytest_flopbudget.meters.formulas.registry import Formula, Work, register_formula
@@ -38,6 +39,7 @@ FAMILIES = (
     recurrent,
     reductions,
     sampling,
+    scattering,
     windows,
 )
 """The modules that fill the registry; importing them is what registers."""

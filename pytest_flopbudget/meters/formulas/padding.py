@@ -76,28 +76,6 @@ def col2im(
     return _adds(x, clipped_taps(out.shape, counts, kernels, strides, paddings, dilations))
 
 
-@formula("put")
-def put(x: Tensor, _index: Tensor, source: Tensor, accumulate: bool = False, *, out: Tensor) -> int:
-    """FLOPs of writing values at places of a tensor as if it had one dimension.
-
-    source: any shape -> out: the shape of the first argument
-    Counts one add for each element of source when they accumulate, else nothing.
-    Source: the definition in the documentation of torch.Tensor.put_.
-    """
-    return _adds(source, source.numel()) if accumulate else 0
-
-
-@formula("_unsafe_masked_index_put_accumulate")
-def masked_put(x: Tensor, _mask: Tensor, _indices: Any, values: Tensor, *, out: Tensor) -> int:
-    """FLOPs of adding values at indices where a mask is set.
-
-    values: broadcast to the indexed shape -> out: the shape of the first argument
-    Counts one add for each element of values, as if the mask were set.
-    Source: torch's decomposition, which adds zero in the other places.
-    """
-    return _adds(values, values.numel())
-
-
 @formula("_conj_copy", "_neg_view_copy")
 def negated_copy(x: Tensor, *, out: Tensor) -> int:
     """FLOPs of a conjugated or negated copy.

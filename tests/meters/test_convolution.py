@@ -416,18 +416,6 @@ def test_an_activation_that_is_not_known_is_not_guessed():
     assert rule(x, w, None, "softplus", [], "", out=out) is None
 
 
-def test_gradients_of_a_linear_layer_in_onednn_count_its_terms():
-    x, w, grad = torch.empty(2, 3, 5), torch.empty(7, 5), torch.empty(2, 3, 7)
-    terms = 2 * 3 * 5 * 7
-    assert formula_for("aten::mkldnn_linear_backward")(
-        x, grad, w, [True, True, True], out=None
-    ) == Work(2 * terms, 5 * 7)
-    assert formula_for("aten::mkldnn_linear_backward_input")([], grad, w, out=x) == Work(terms)
-    assert formula_for("aten::mkldnn_linear_backward_weights")(grad, x, w, False, out=None) == Work(
-        terms
-    )
-
-
 @needs_onednn
 @pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")

@@ -17,7 +17,6 @@ from pytest_flopbudget.meters.formulas import (
     recurrent,
     reductions,
     sampling,
-    scattering,
     windows,
 )
 from pytest_flopbudget.meters.formulas.registry import Formula, Work, register_formula
@@ -39,7 +38,6 @@ FAMILIES = (
     recurrent,
     reductions,
     sampling,
-    scattering,
     windows,
 )
 """The modules that fill the registry; importing them is what registers."""

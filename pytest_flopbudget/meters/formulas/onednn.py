@@ -134,34 +134,3 @@ def mkl_linear(
     Source: the definition in the documentation of torch.nn.Linear.
     """
     return _layer(out.numel() * x.shape[-1], bias, out)
-
-
-@formula("mkldnn_linear_backward")
-def linear_backward(
-    x: Tensor, grad: Tensor, weight: Tensor, output_mask: Sequence[bool], *, out: Any
-) -> Work:
-    """FLOPs of the backward of a linear layer in oneDNN.
-
-    grad: [..., m], x: [..., k], weight: [m, k] -> gradients of x, weight and bias, each only
-    if its bit in output_mask is set
-    Counts k multiply-accumulates for each element of grad for the gradients of x and of
-    weight each, and for the bias the sum of grad over all but its last dimension.
-    Source: the chain rule on the definition.
-    """
-    needs_x, needs_weight, needs_bias = output_mask
-    sums = max(0, grad.numel() - grad.shape[-1]) * needs_bias
-    return Work(macs=grad.numel() * x.shape[-1] * (needs_x + needs_weight), arithmetic=sums)
-
-
-@formula("mkldnn_linear_backward_input")
-def linear_backward_input(_size: Any, grad: Tensor, weight: Tensor, *, out: Tensor) -> Work:
-    """FLOPs of the gradient of a linear layer's input in oneDNN; see `linear_backward`."""
-    return Work(macs=grad.numel() * weight.shape[-1])
-
-
-@formula("mkldnn_linear_backward_weights")
-def linear_backward_weights(
-    grad: Tensor, x: Tensor, weight: Tensor, bias_defined: bool, *, out: Any
-) -> Work:
-    """FLOPs of the gradients of a linear layer's weight and bias; see `linear_backward`."""
-    return linear_backward(x, grad, weight, (False, True, bias_defined), out=out)

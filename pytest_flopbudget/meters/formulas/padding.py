@@ -74,14 +74,3 @@ def col2im(
         )
     ]
     return _adds(x, clipped_taps(out.shape, counts, kernels, strides, paddings, dilations))
-
-
-@formula("_conj_copy", "_neg_view_copy")
-def negated_copy(x: Tensor, *, out: Tensor) -> int:
-    """FLOPs of a conjugated or negated copy.
-
-    x: any shape -> out: the same shape
-    Counts one negation for each element: of its imaginary part, or of a real number.
-    Source: the definition.
-    """
-    return out.numel()

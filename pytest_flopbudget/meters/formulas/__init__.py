@@ -7,12 +7,17 @@ from pytest_flopbudget.meters.formulas import (
     contractions,
     convolution,
     free,
+    interpolation,
     losses,
     normalization,
+    onednn,
+    padding,
     pointwise,
     pooling,
     recurrent,
     reductions,
+    sampling,
+    windows,
 )
 from pytest_flopbudget.meters.formulas.registry import Formula, Work, register_formula
 
@@ -23,11 +28,16 @@ FAMILIES = (
     contractions,
     convolution,
     free,
+    interpolation,
     losses,
     normalization,
+    onednn,
+    padding,
     pointwise,
     pooling,
     recurrent,
     reductions,
+    sampling,
+    windows,
 )
 """The modules that fill the registry; importing them is what registers."""

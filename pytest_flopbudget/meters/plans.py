@@ -88,10 +88,14 @@ _OVERWRITES: Final = frozenset(
         "aten::copy_",
         "aten::_foreach_copy_",
         "aten::_foreach_zero_",
+        "aten::_philox_normal_",
+        "aten::_philox_uniform_",
         "aten::bernoulli_",
+        "aten::cauchy_",
         "aten::exponential_",
         "aten::fill_",
         "aten::geometric_",
+        "aten::log_normal_",
         "aten::normal_",
         "aten::random_",
         "aten::uniform_",
@@ -109,7 +113,9 @@ _PICKS: Final = {
 }
 """Operators that read as much of a table as they return, and the table's position."""
 
-_NO_LAUNCH: Final = frozenset(f"aten::{name}" for name in (*ALLOCATIONS, *QUESTIONS))
+_NO_LAUNCH: Final = frozenset(
+    name if "::" in name else f"aten::{name}" for name in (*ALLOCATIONS, *QUESTIONS)
+)
 _BOOKKEEPING: Final = frozenset({"prim", "profiler"})
 """Namespaces whose operators look at tensors or mark time, and compute nothing."""
 _OF_TORCH: Final = frozenset({"aten", "prims"})
@@ -188,14 +194,15 @@ def _road(  # noqa: PLR0911 - one return for each road
         return Road.COUNT
     if name in _VIEWS_BY_HAND or _functional_in(name, _NO_LAUNCH) or func.namespace in _BOOKKEEPING:
         return Road.VIEW
-    if not is_writing and any(result.alias_info is not None for result in func._schema.returns):
-        return Road.VIEW
     if is_free(name):
         return Road.FREE
     if name in _LOOKED_INSIDE:
         return Road.LOOK_INSIDE
+    # Before the views: `to` and `reshape` may return their argument, and may copy it.
     if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
         return Road.DECOMPOSE
+    if not is_writing and any(result.alias_info is not None for result in func._schema.returns):
+        return Road.VIEW
     return Road.UNKNOWN if func.namespace in _OF_TORCH else Road.OPAQUE
 
 

@@ -64,6 +64,7 @@ class StorageLedger:
         self.entries: dict[int, _Entry] = {}
         """By the id of the storage's Python object, which lives as long as the storage."""
         self._keys: dict[int, int] = {}
+        self._opaque: dict[int, weakref.ref[Tensor]] = {}
         self._alive = 0
         self._own_alive = 0
         self.peak = 0
@@ -110,9 +111,11 @@ class StorageLedger:
         try:
             storage = tensor.untyped_storage()
         except (NotImplementedError, RuntimeError):
-            for part in parts_of(tensor):
-                if part is not tensor:
-                    self.produce(part, site)
+            parts = [part for part in parts_of(tensor) if part is not tensor]
+            for part in parts:
+                self.produce(part, site)
+            if not parts:
+                self._opaque[id(tensor)] = weakref.ref(tensor)
             return
         nbytes = storage.nbytes()
         entry = self.entries.get(id(storage))
@@ -121,6 +124,11 @@ class StorageLedger:
             self._change(site, nbytes, True)
         elif entry[1] != nbytes:
             self._resized(storage)
+
+    def has_produced(self, tensor: Tensor) -> bool:
+        """Whether this tensor without a storage was the result of an operator that was seen."""
+        ref = self._opaque.get(id(tensor))
+        return ref is not None and ref() is tensor
 
     def at_peak(self) -> dict[Site, tuple[int, int]]:
         """Bytes alive at the peak by site, and the part of them that the region allocated."""

@@ -298,3 +298,19 @@ def test_ensemble_under_vmap_counts_every_member():
     m = measure(torch.vmap(run, in_dims=(0, 0, None)), parameters, buffers, torch.randn(2, 4))
     assert m.macs == 3 * 2 * 4 * 4
     assert m.params == 3 * 20
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_composite_that_copies_moves_its_bytes_in_every_mode(context):
+    with context():
+        x = torch.ones(3, 5)
+        assert measure(x.to, torch.float64).bytes_moved == 15 * 4 + 15 * 8
+        assert measure(x.t().reshape, 15).bytes_moved == 2 * 15 * 4
+        assert measure(x.reshape, 15).bytes_moved == 0
+
+
+def test_result_of_a_seen_operator_in_another_layout_converts_freely():
+    x = torch.randn(4, 4)
+    with torch.no_grad():
+        m = measure(lambda: x.to_mkldnn().relu().to_dense())
+    assert (m.flops, m.uncounted) == (16, ())

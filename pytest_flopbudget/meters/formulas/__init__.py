@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from pytest_flopbudget.meters.formulas import (
     attention,
+    batchnorm,
     contractions,
     convolution,
+    ctc,
     free,
+    histograms,
     losses,
     normalization,
     pointwise,
     pooling,
     recurrent,
     reductions,
+    scans,
+    scatter,
+    softmax,
+    sorting,
 )
 from pytest_flopbudget.meters.formulas.registry import Formula, Work, register_formula
 
@@ -20,14 +27,21 @@ __all__ = ["Formula", "Work", "register_formula"]
 
 FAMILIES = (
     attention,
+    batchnorm,
     contractions,
     convolution,
+    ctc,
     free,
+    histograms,
     losses,
     normalization,
     pointwise,
     pooling,
     recurrent,
     reductions,
+    scans,
+    scatter,
+    softmax,
+    sorting,
 )
 """The modules that fill the registry; importing them is what registers."""

@@ -18,7 +18,7 @@ EDGES = torch.linspace(0, 1, 6)
 
 ROWS = [
     # merge sort: n * ceil(log2(n))
-    ("sort", lambda: X.sort(), M * N * 4),
+    ("sort", X.sort, M * N * 4),
     ("sort by column", lambda: X.sort(0), N * M * 3),
     ("sort by column, stable", lambda: torch.sort(X, dim=0, stable=True), N * M * 3),
     ("sort, downwards", lambda: X.sort(1, descending=True), M * N * 4),
@@ -28,7 +28,7 @@ ROWS = [
     ("sort of a number", lambda: torch.rand(()).sort(), 0),
     ("sort of nothing", lambda: torch.rand(0).sort(), 0),
     ("argsort", lambda: X.argsort(0), N * M * 3),
-    ("msort", lambda: X.msort(), N * M * 3),
+    ("msort", X.msort, N * M * 3),
     # selection: n - 1 + min(k - 1, n - k)
     ("kthvalue, first", lambda: X.kthvalue(1), M * (N - 1)),
     ("kthvalue", lambda: X.kthvalue(4), M * (N - 1 + 3)),
@@ -37,11 +37,11 @@ ROWS = [
     # the median of 11 is the 6th, that of 4 the 2nd, that of 55 the 28th
     ("median by row", lambda: X.median(1), M * (N - 1 + 5)),
     ("median of four", lambda: X[:4].median(0), N * (4 - 1 + 1)),
-    ("median of all", lambda: X.median(), M * N - 1 + 27),
-    ("nanmedian of all", lambda: X.nanmedian(), M * N + M * N - 1 + 27),
+    ("median of all", X.median, M * N - 1 + 27),
+    ("nanmedian of all", X.nanmedian, M * N + M * N - 1 + 27),
     ("nanmedian by row", lambda: X.nanmedian(1), M * (N + N - 1 + 5)),
     # sorting, and comparing neighbours
-    ("mode", lambda: X.mode(), M * (N * 4 + N - 1)),
+    ("mode", X.mode, M * (N * 4 + N - 1)),
     ("mode by column", lambda: X.mode(0), N * (M * 3 + M - 1)),
     # selecting, and sorting what was selected
     ("topk, one", lambda: X.topk(1), M * (N - 1)),
@@ -49,12 +49,12 @@ ROWS = [
     ("topk, unsorted", lambda: X.topk(3, sorted=False), M * (N - 1 + 2)),
     ("topk by column", lambda: X.topk(2, 0, largest=False), N * (M - 1 + 1 + 2 * 1)),
     ("topk of all", lambda: X.topk(N), M * (N - 1 + 0 + N * 4)),
-    ("unique", lambda: X.unique(), 55 * 6 + 54),
+    ("unique", X.unique, 55 * 6 + 54),
     ("_unique", lambda: aten._unique(X), 55 * 6 + 54),
     ("unique, unsorted", lambda: torch.unique(X, sorted=False, return_counts=True), 55 * 6 + 54),
     # M slices of N elements: each comparison is N
     ("unique by row", lambda: X.unique(dim=0), N * (M * 3 + M - 1)),
-    ("unique_consecutive", lambda: X.unique_consecutive(), 54),
+    ("unique_consecutive", X.unique_consecutive, 54),
     ("unique_consecutive by row", lambda: X.unique_consecutive(dim=0), N * (M - 1)),
     ("unique_dim_consecutive", lambda: aten.unique_dim_consecutive(X, 0), N * (M - 1)),
     # a place among six edges takes three comparisons, one among seven too, eight take four
@@ -112,9 +112,9 @@ def test_comparisons_are_those_of_the_algorithm_that_the_formula_names(call, flo
 @pytest.mark.parametrize(
     ("call", "int_ops"),
     [
-        (lambda: INTS.sort(), M * N * 4),
-        (lambda: TRUTH.sort(), M * N * 4),
-        (lambda: INTS.unique(), 55 * 6 + 54),
+        (INTS.sort, M * N * 4),
+        (TRUTH.sort, M * N * 4),
+        (INTS.unique, 55 * 6 + 54),
         (lambda: torch.bincount(INTS[0]), N),
         (lambda: torch.bucketize(INTS, torch.arange(6)), M * N * 3),
         (lambda: INTS.topk(3), M * (N - 1 + 2 + 6)),
@@ -157,7 +157,7 @@ def test_counts_do_not_depend_on_the_data():
             lambda: X.median(0),
             lambda: torch.median(X, 0, out=(torch.empty(N), torch.empty(N).long())),
         ),
-        (lambda: X.nanmedian(), lambda: aten.nanmedian.out(X, out=torch.empty(()))),
+        (X.nanmedian, lambda: aten.nanmedian.out(X, out=torch.empty(()))),
         (
             lambda: X.mode(0),
             lambda: torch.mode(X, 0, out=(torch.empty(N), torch.empty(N).long())),

@@ -157,9 +157,9 @@ def _to_the(p: float, is_complex: bool) -> int:
         return 2 if is_complex else 1  # it is compared with zero
     if p == 1 or math.isinf(p):
         return absolute
-    if p == 2:  # noqa: PLR2004 - the Euclidean norm: a square, which needs no root
+    if p == 2:  # noqa: PLR2004 - a square needs no absolute value
         return 3 if is_complex else 1
-    return 1 if p % 2 == 0 and not is_complex else absolute + 1
+    return absolute + 1
 
 
 def power_sum(elements: int, results: int, p: Any, *, is_complex: bool) -> int:
@@ -180,10 +180,11 @@ def vector_norm(x: Tensor, p: Any = 2, *_args: Any, out: Tensor, **_: Any) -> in
 
     x: [..., n, ...] -> out: [...]
     Counts for each element of x: a multiply for p = 2, an absolute value for 1 and
-    infinity, a comparison for 0, else an absolute value (none for an even p) and a power;
-    for each element of out: n - 1 adds or comparisons, and a root but for 0, 1 and
-    infinity. For complex numbers an absolute value is 4, its square 3, the comparison 2.
-    Source: the definition, as torch's own decomposition writes it.
+    infinity, a comparison for 0, else an absolute value and a power; for each element of
+    out: n - 1 adds or comparisons, and a root but for 0, 1 and infinity. For complex
+    numbers an absolute value is 4, its square 3, the comparison 2.
+    Source: the definition in the documentation of torch.linalg.vector_norm. torch's own
+    decomposition takes powers and roots of 1 too, and no absolute value for an even p.
     """
     return p_norm(x.numel(), out.numel(), p, is_complex=x.is_complex())
 
@@ -205,7 +206,7 @@ def distance(a: Tensor, b: Tensor, p: Any = 2, *, out: Tensor) -> int:
 
     a, b: broadcast to n elements -> a scalar
     Counts n subtractions, twice that for complex numbers, and the p-norm of n elements.
-    Source: the definition, as torch's own decomposition writes it.
+    Source: the definition in the documentation of torch.dist.
     """
     elements = _broadcast(a, b)
     is_complex = a.is_complex() or b.is_complex()
@@ -220,7 +221,8 @@ def renorm(x: Tensor, p: Any, dim: int, _max_norm: Any, *, out: Tensor) -> int:
     x: [..., m, ...] in m slices -> out: the same shape
     Counts the p-norms of the slices; for each slice a comparison, an add and a division;
     and one multiply for each element, two for a complex one.
-    Source: the definition, as torch's own decomposition writes it. Every slice is scaled.
+    Source: the documentation of torch.renorm. Every slice is scaled, since counts must not
+    depend on data.
     """
     slices = x.shape[dim]
     norms = p_norm(x.numel(), slices, p, is_complex=x.is_complex())
@@ -277,12 +279,12 @@ def logsumexp(x: Tensor, *_args: Any, out: Tensor, **_: Any) -> int:
 
     x: [..., n, ...] -> out: [...]
     Counts n - 1 comparisons, n subtractions, n exponentials, n - 1 adds, a logarithm
-    and an add for each element of out: 4n. For complex numbers the comparisons are of
-    real parts, adds are 2, an exponential 5, the logarithm 6: 10n + 5.
+    and an add for each element of out: 4n. For complex numbers the maximum is that of the
+    real parts, an exponential 5, an add of two of them 2 and the logarithm 6: 9n + 4.
     Source: the stable definition, with the maximum taken out.
     """
     if not x.is_complex():
         return 4 * x.numel()
-    # n - 1 comparisons, 2n subtractions, 2(n - 1) adds, a logarithm and an add of 2
-    each = 1 + 2 + _COMPLEX_EXP + 2
-    return each * x.numel() + (_COMPLEX_LOG + 2 - 3) * out.numel()
+    # n - 1 comparisons, n subtractions, 2(n - 1) adds; the maximum is added back
+    each = 1 + 1 + _COMPLEX_EXP + 2
+    return each * x.numel() + (_COMPLEX_LOG + 1 - 3) * out.numel()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pytest_flopbudget.meters.formulas.reductions import adding, multiplying
@@ -82,16 +84,16 @@ def put(
 
 @formula("_unsafe_masked_index_put_accumulate")
 def masked_index_put(
-    _x: Tensor, _mask: Tensor, _indices: Any, values: Tensor, *, out: Tensor
+    _x: Tensor, mask: Tensor, _indices: Any, values: Tensor, *, out: Tensor
 ) -> int:
     """FLOPs of adding values at indices, where a mask allows it.
 
-    mask, values: n elements
+    mask, values: broadcast to n elements
     Counts n adds, two each for complex numbers.
     Source: the definition, as torch's own decomposition writes it: what is masked is zero.
     Clamping the indices is free, as indexing is.
     """
-    return adding(out) * values.numel()
+    return adding(out) * int(math.prod(torch.broadcast_shapes(mask.shape, values.shape)))
 
 
 @formula("segment_reduce")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pytest_flopbudget.meters.formulas import (
     attention,
+    batchnorm,
     contractions,
     convolution,
+    ctc,
     free,
+    histograms,
     interpolation,
     losses,
     normalization,
@@ -17,6 +20,10 @@ from pytest_flopbudget.meters.formulas import (
     recurrent,
     reductions,
     sampling,
+    scans,
+    scatter,
+    softmax,
+    sorting,
     windows,
 )
 from pytest_flopbudget.meters.formulas.registry import Formula, Work, register_formula
@@ -25,9 +32,12 @@ __all__ = ["Formula", "Work", "register_formula"]
 
 FAMILIES = (
     attention,
+    batchnorm,
     contractions,
     convolution,
+    ctc,
     free,
+    histograms,
     interpolation,
     losses,
     normalization,
@@ -38,6 +48,10 @@ FAMILIES = (
     recurrent,
     reductions,
     sampling,
+    scans,
+    scatter,
+    softmax,
+    sorting,
     windows,
 )
 """The modules that fill the registry; importing them is what registers."""

@@ -1,4 +1,4 @@
-"""Batch, layer, group and RMS normalisation, forward and backward."""
+"""Layer, group, RMS and weight normalisation, forward and backward."""
 
 from __future__ import annotations
 
@@ -104,6 +104,50 @@ def group_norm(
     return _forward(x.numel(), batch * groups, weight is not None, bias is not None)
 
 
+@formula("native_group_norm_backward")
+def group_norm_backward(
+    grad: Tensor,
+    x: Tensor,
+    _mean: Tensor,
+    _rstd: Tensor,
+    weight: Tensor | None,
+    batch: int,
+    channels: int,
+    _inner: int,
+    groups: int,
+    output_mask: list[bool],
+    *,
+    out: Any,
+) -> int:
+    """FLOPs of the backward of group normalisation.
+
+    grad, x: [n, c, *size] with e elements, weight: [c] or None -> gradients of x, weight,
+    bias by output_mask
+    Counts the sum of grad over each channel (e - n*c); for x or weight the sum of grad*x
+    (2e - n*c); for x, with p = n * groups: both times weight and the inverse deviation
+    too (3*n*c, if weight), their sums over each group (2*n*c - 2p), 11p for the two
+    factors that they make, and grad, x and a constant combined (4e); for weight 4*n*c - c;
+    for bias n*c - c.
+    Source: the derivative, as torch's own decomposition writes it, but for what it does
+    with a weight of ones where there is none.
+    """
+    elements, samples_channels, rows = x.numel(), batch * channels, batch * groups
+    needs_x, needs_weight, needs_bias = output_mask
+    flops = 0
+    if needs_x or needs_weight or needs_bias:
+        flops += elements - samples_channels
+    if needs_x or needs_weight:
+        flops += 2 * elements - samples_channels
+    if needs_x:
+        flops += 4 * elements + 2 * samples_channels + 9 * rows
+        flops += 3 * samples_channels * (weight is not None)
+    if needs_weight:
+        flops += 4 * samples_channels - channels
+    if needs_bias:
+        flops += samples_channels - channels
+    return flops
+
+
 @formula("_fused_rms_norm")
 def rms_norm(x: Tensor, normalized_shape: Any, weight: Tensor | None, *_args: Any, out: Any) -> int:
     """FLOPs of root-mean-square normalisation.
@@ -116,94 +160,56 @@ def rms_norm(x: Tensor, normalized_shape: Any, weight: Tensor | None, *_args: An
     return (3 + (weight is not None)) * x.numel() + 2 * _outer(x, normalized_shape)
 
 
-def _batch_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, training: bool, has_running: bool
+@formula("_fused_rms_norm_backward")
+def rms_norm_backward(
+    grad: Tensor,
+    x: Tensor,
+    normalized_shape: Any,
+    _rstd: Tensor,
+    weight: Tensor | None,
+    output_mask: list[bool],
+    *,
+    out: Any,
 ) -> int:
-    """FLOPs of batch normalisation.
+    """FLOPs of the backward of root-mean-square normalisation.
 
-    x: [n, c, *size], weight, bias and statistics: [c] or None -> out: the shape of x
-    Evaluation: the inverse deviation (2c), and for each element a subtraction and a
-    multiply, a multiply with a weight, an add with a bias. Training: the mean and the
-    variance of the data (4 for each element) come first, and the running statistics
-    are updated: two multiplies and an add for each of both, and one multiply for the
-    unbiased variance (7c).
-    Source: the definition in the documentation of torch.nn.BatchNorm2d, in two passes.
-    """
-    channels = x.shape[1] if x.dim() > 1 else x.shape[0]
-    affine = (weight is not None) + (bias is not None)
-    flops = (2 + affine) * x.numel() + 2 * channels
-    if training:
-        flops += 4 * x.numel() + 7 * channels * has_running
-    return flops
-
-
-@formula("native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm", "miopen_batch_norm")
-def batch_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: Any, out: Any, **_: Any
-) -> int:
-    """FLOPs of batch normalisation, told by its `training` argument; see `_batch_norm`.
-
-    x: [n, c, *size] -> out: the shape of x.
-    """
-    # rest: running_mean and running_var unless the overload has none, training, momentum, eps
-    statistics = [value for value in rest if value is None or isinstance(value, Tensor)]
-    training = next(value for value in rest if isinstance(value, bool))
-    has_running = bool(statistics) and statistics[0] is not None
-    return _batch_norm(x, weight, bias, training, has_running)
-
-
-@formula("_native_batch_norm_legit_no_training")
-def batch_norm_no_training(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, *_rest: Any, out: Any
-) -> int:
-    """FLOPs of batch normalisation in evaluation; see `_batch_norm`.
-
-    x: [n, c, *size] -> out: the shape of x.
-    """
-    return _batch_norm(x, weight, bias, training=False, has_running=True)
-
-
-@formula("_batch_norm_with_update")
-def batch_norm_with_update(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, *_rest: Any, out: Any
-) -> int:
-    """FLOPs of batch normalisation in training; see `_batch_norm`.
-
-    x: [n, c, *size] -> out: the shape of x.
-    """
-    return _batch_norm(x, weight, bias, training=True, has_running=True)
-
-
-@formula("native_batch_norm_backward", "cudnn_batch_norm_backward", "batch_norm_backward")
-def batch_norm_backward(
-    grad: Tensor, x: Tensor, weight: Tensor | None, *rest: Any, out: Any
-) -> int | None:
-    """FLOPs of the backward of batch normalisation.
-
-    grad, x: [n, c, *size], weight: [c] or None -> gradients of x, weight, bias by mask
-    Counts, for e elements: sum of grad (e - c), grad * (x - mean) and its sum (3e - c);
-    in training, for x: both sums divided by the count (2c), the second scaled by the
-    squared inverse deviation (2c), (x - mean) times that (2e), two subtractions and a
-    multiply (3e), and the scale (c, with a weight); in evaluation, for x: the inverse
-    deviation (2c), the scale (c, with a weight) and a multiply (e). The gradient of
-    weight takes c more.
+    grad, x: [m, n], weight: [n] or None -> gradients of x and weight by output_mask
+    Counts, with xhat = x * rstd (mn): for x, grad*weight (mn, if weight), its product with
+    xhat and the sum (2mn - m), xhat / n times that (2mn), a subtraction and the multiply by
+    rstd (2mn); for weight grad*xhat and its sum (2mn - n).
     Source: the derivative, as torch's own decomposition writes it.
     """
-    mask = next((value for value in reversed(rest) if isinstance(value, list | tuple)), None)
-    training = next((value for value in rest if isinstance(value, bool)), None)
-    if mask is None or training is None:
-        return None
-    needs_x, needs_weight, needs_bias = mask
-    elements, channels = x.numel(), x.shape[1]
-    has_weight = weight is not None
-    flops = 0
-    if training or needs_bias:
-        flops += elements - channels
-    if training or needs_weight:
-        flops += 3 * elements - channels
+    elements, rows = x.numel(), _outer(x, normalized_shape)
+    if not elements:
+        return 0
+    needs_x, needs_weight = output_mask[0], output_mask[1] and weight is not None
+    flops = elements if needs_x or needs_weight else 0
     if needs_x:
-        flops += (5 * elements + 4 * channels) if training else (elements + 2 * channels)
-        flops += channels * has_weight
+        flops += (6 + (weight is not None)) * elements - rows
     if needs_weight:
-        flops += channels
+        flops += 2 * elements - elements // rows
     return flops
+
+
+@formula("_weight_norm_interface")
+def weight_norm(v: Tensor, g: Tensor, _dim: int = 0, *, out: Any) -> int:
+    """FLOPs of a weight from its direction and its length.
+
+    v: [m, n], one slice for each of m along `dim`, g: m lengths -> out: the shape of v
+    Counts the 2-norm of each slice (2mn), m divisions g / norm, and m*n multiplies.
+    Source: the definition in the documentation of torch.nn.utils.parametrizations.weight_norm.
+    """
+    return 3 * v.numel() + g.numel()
+
+
+@formula("_weight_norm_interface_backward")
+def weight_norm_backward(grad: Tensor, v: Tensor, g: Tensor, *_args: Any, out: Any) -> int:
+    """FLOPs of the backward of a weight from its direction and its length.
+
+    grad, v: [m, n], g: m lengths -> gradients of v and g
+    Counts the sum of grad*v for each slice (2mn - m), its division by the norm (m), which
+    is the gradient of g; for v the square of the norm, the sum divided by it and g / norm
+    (3m), v times the former, the difference to grad and the multiply by the latter (3mn).
+    Source: the derivative, as torch writes it where it is to be differentiated again.
+    """
+    return 5 * v.numel() + 3 * g.numel()

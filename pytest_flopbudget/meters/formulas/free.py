@@ -65,12 +65,24 @@ FILLS: Final = (
 """Write numbers that do not depend on any input."""
 
 RANDOM: Final = (
+    "_cudnn_init_dropout_state",
+    "_fill_mem_eff_dropout_mask",
+    "_philox_key_fold_in",
+    "_philox_key_split",
+    "_philox_normal",
+    "_philox_uniform",
+    "_sample_dirichlet",
+    "_standard_gamma",
     "bernoulli",
+    "binomial",
+    "cauchy",
     "exponential",
     "geometric",
+    "log_normal",
     "multinomial",
     "normal",
     "normal_functional",
+    "poisson",
     "rand",
     "rand_like",
     "randint",
@@ -84,13 +96,20 @@ RANDOM: Final = (
 """Draw random numbers."""
 
 COPIES: Final = (
+    "_conj_copy",
+    "_conj_physical",
     "_copy_from",
+    "_foreach_clone",
     "_foreach_copy",
+    "_neg_view_copy",
     "_pack_padded_sequence",
+    "_sparse_coo_tensor_with_dims_and_tensors",
     "_to_copy",
     "_unsafe_index",
     "cat",
     "clone",
+    "complex",
+    "conj_physical",
     "constant_pad_nd",
     "copy",
     "embedding",
@@ -119,6 +138,7 @@ COPIES: Final = (
     "select_scatter",
     "slice_backward",
     "slice_scatter",
+    "sparse_mask",
     "split_with_sizes_copy",
     "stack",
     "to_dense",
@@ -131,13 +151,19 @@ COPIES: Final = (
     "upsample_nearest1d",
     "upsample_nearest2d",
     "upsample_nearest3d",
+    "view_as_complex_copy",
+    "view_as_real_copy",
     "where",
 )
-"""Copy, cast, pick or rearrange elements; a selection is no arithmetic."""
+"""Copy, cast, pick or rearrange elements; a selection is no arithmetic, nor is conjugation."""
 
 LOGIC: Final = (
     "__and__",
+    "__ilshift__",
+    "__irshift__",
+    "__lshift__",
     "__or__",
+    "__rshift__",
     "__xor__",
     "all",
     "any",

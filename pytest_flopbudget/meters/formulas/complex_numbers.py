@@ -18,7 +18,6 @@ COMPLEX_PER_ELEMENT: Final[Mapping[str, int]] = {
     "ne": 2,
     "isnan": 2,
     "isinf": 2,
-    "isfinite": 2,
     # |z| = sqrt(a * a + b * b)
     "abs": 4,
     # atan2(b, a)
@@ -27,8 +26,6 @@ COMPLEX_PER_ELEMENT: Final[Mapping[str, int]] = {
     "sgn": 7,
     # r * cos(t) + r * sin(t) i, of a real r and t
     "polar": 4,
-    # z * z
-    "square": 6,
     # conj(z) / |z|^2: |z|^2 3, two divisions, a negation
     "reciprocal": 6,
     # exp(a) * (cos b + i sin b)
@@ -129,7 +126,7 @@ def power(x: Any, y: Any) -> int:
     if not is_complex(x) and not is_complex(y):
         return 1
     if isinstance(y, int | float) and y == 2:  # noqa: PLR2004 - a square
-        return COMPLEX_PER_ELEMENT["square"]
+        return multiply(x, x)
     log = COMPLEX_PER_ELEMENT["log"] if is_complex(x) else 1
     return log + multiply(x, y) + COMPLEX_PER_ELEMENT["exp"]
 
@@ -147,7 +144,6 @@ def scale_by_power_of_two(x: Any, exponent: Any) -> int:
 
 COMPLEX_BY_OPERANDS: Final[Mapping[str, Callable[..., int]]] = {
     "mul": multiply,
-    "true_divide": divide,
     "pow": power,
     "lerp": interpolate,
     "ldexp": scale_by_power_of_two,

@@ -109,8 +109,7 @@ def foreach_norm(tensors: list[Tensor], order: Any = 2, *_args: Any, out: Any, *
     Source: the definition in the documentation of torch.linalg.vector_norm.
     """
     sums = foreach_powsum(tensors, order, out=out)
-    has_root = order not in (0, *_SIZES)
-    return sums + has_root * sum(tensor.numel() > 0 for tensor in tensors)
+    return sums if order in (0, *_SIZES) else sums + len(tensors)
 
 
 @formula("_foreach_powsum")

@@ -21,12 +21,10 @@ from pytest_flopbudget.meters.formulas.registry import formula
 PER_ELEMENT: Final[Mapping[str, int]] = {
     # one add, subtraction, multiply or division
     "mul": 1,
-    "true_divide": 1,
     "remainder": 1,
     "fmod": 1,
     "neg": 1,
     "reciprocal": 1,
-    "square": 1,
     "deg2rad": 1,
     "rad2deg": 1,
     # one comparison
@@ -50,7 +48,6 @@ PER_ELEMENT: Final[Mapping[str, int]] = {
     "isinf": 1,
     "isposinf": 1,
     "isneginf": 1,
-    "isfinite": 1,
     "clamp_min": 1,
     "clamp_max": 1,
     # one look at the sign: 0 or pi
@@ -166,7 +163,6 @@ PER_ELEMENT: Final[Mapping[str, int]] = {
     "silu": 2,
     # two comparisons
     "hardtanh": 2,
-    "relu6": 2,
     "hardshrink": 2,
     # x > 0 ? x : slope * x
     "leaky_relu": 2,
@@ -212,7 +208,11 @@ PER_ELEMENT: Final[Mapping[str, int]] = {
     "native_dropout_backward": 2,
     "_masked_scale": 2,
 }
-"""FLOPs for each element of the result, for real numbers; the result is one tensor."""
+"""FLOPs for each element of the result, for real numbers; the result is one tensor.
+
+What torch composes of others (`square`, `relu6`, `isfinite`, ...) is not here: it counts
+as those, with gradients or without.
+"""
 
 PER_ELEMENT_WITHOUT_OPTIONS: Final[Mapping[str, int]] = {
     "add": 1,

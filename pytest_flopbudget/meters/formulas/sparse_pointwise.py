@@ -28,6 +28,15 @@ def values_of(tensor: Tensor) -> Tensor:
     return tensor._values() if tensor.is_sparse else tensor.values()
 
 
+def _hides_what_it_stores(tensor: Tensor) -> bool:
+    """Whether this is a fake sparse tensor: torch says that it stores nothing."""
+    if not tensor.numel() or values_of(tensor).numel():
+        return False
+    from torch._subclasses import FakeTensor
+
+    return tensor.is_meta or isinstance(tensor, FakeTensor)
+
+
 def by_stored(name: str, *args: Any, out: Any, **kwargs: Any) -> Work | int | None:
     """FLOPs of an element-wise operator on sparse tensors.
 
@@ -35,7 +44,8 @@ def by_stored(name: str, *args: Any, out: Any, **kwargs: Any) -> Work | int | No
     Counts as the plain operator, for each element that the result stores; where the
     result is dense, such as the sum of a sparse and a dense tensor, for each that the
     sparse operand stores.
-    Source: the definition, without the search for matching indices.
+    Source: the definition, without the search for matching indices. A fake sparse tensor
+    does not say what it stores, and is not counted.
     """
     rule = formula_for(f"aten::{name}")
     sparse = [
@@ -43,7 +53,7 @@ def by_stored(name: str, *args: Any, out: Any, **kwargs: Any) -> Work | int | No
         for value in (out, *args)
         if isinstance(value, Tensor) and value.layout in SPARSE_LAYOUTS
     ]
-    if rule is None or not sparse:
+    if rule is None or not sparse or any(map(_hides_what_it_stores, sparse)):
         return None
     return rule(*args, out=values_of(sparse[0]), **kwargs)
 
@@ -53,11 +63,13 @@ for _name in BY_STORED:
 
 
 @sparse_formula("_coalesce")
-def coalesce(x: Tensor, *, out: Tensor) -> int:
+def coalesce(x: Tensor, *, out: Tensor) -> int | None:
     """FLOPs of adding up the elements that a sparse tensor stores twice.
 
     x: [...] with n elements stored -> out: the same shape with m
     Counts n - m adds, two where it is complex.
     Source: the definition in the documentation of torch.Tensor.coalesce, without sorting.
     """
+    if _hides_what_it_stores(x):
+        return None
     return (values_of(x).numel() - values_of(out).numel()) * real_parts(x)

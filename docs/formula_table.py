@@ -16,8 +16,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pytest_flopbudget.meters.formulas import FAMILIES, free, pointwise
-from pytest_flopbudget.meters.formulas.registry import _FORMULAS
+from pytest_flopbudget.meters.formulas import (
+    FAMILIES,
+    complex_numbers,
+    foreach,
+    free,
+    pointwise,
+    sparse_pointwise,
+)
+from pytest_flopbudget.meters.formulas.registry import _FORMULAS, _SPARSE_FORMULAS
 from pytest_flopbudget.meters.plans import _LOOKED_INSIDE
 
 PAGE = Path(__file__).with_name("operators.md")
@@ -38,6 +45,13 @@ def render() -> str:
     parts = [_HEAD]
     for family in (module for module in FAMILIES if module is not free):
         parts += [f"## {_first_line(family)}\n", *_table(_rows(family))]
+    parts += [f"## {_first_line(complex_numbers)}\n", _rest(complex_numbers)]
+    by_operands = [
+        (f"`{name}`", "out: any shape", inspect.getdoc(count) or "", "the definition")
+        for name, count in complex_numbers.COMPLEX_BY_OPERANDS.items()
+    ]
+    by_number = _per_element_rows(complex_numbers, "COMPLEX_PER_ELEMENT")
+    parts += _table([*by_operands, *by_number])
     parts += ["## Counted as what they are made of\n", _composed()]
     parts += [f"## {_first_line(free)}\n", *_table(_free_rows(), "operators", "why")]
     return "\n".join(parts)
@@ -45,6 +59,11 @@ def render() -> str:
 
 def _first_line(module: ModuleType) -> str:
     return (inspect.getdoc(module) or "").splitlines()[0].rstrip(".")
+
+
+def _rest(module: ModuleType) -> str:
+    """The docstring of a module without its first line."""
+    return (inspect.getdoc(module) or "").partition("\n\n")[2] + "\n"
 
 
 def _table(rows: list[tuple[str, ...]], *titles: str) -> Iterator[str]:
@@ -69,9 +88,14 @@ def _names(names: list[str]) -> str:
 
 def _rows(family: ModuleType) -> list[tuple[str, ...]]:
     """One row for each formula of the family, with all its operators."""
-    rows = list(_per_element_rows()) if family is pointwise else []
+    rows = list(_per_element_rows(pointwise, "PER_ELEMENT")) if family is pointwise else []
+    if family is foreach:
+        each = _names([f"_foreach_{name}" for name in foreach.FOREACH])
+        rows = [(each, "lists of tensors", "as the plain operator, for each", "the definition")]
+    if family is sparse_pointwise:
+        rows = [("those of the tables", *_explained(sparse_pointwise.by_stored, family))]
     operators: dict[Any, list[str]] = {}
-    for name, rule in _FORMULAS.items():
+    for name, rule in (*_FORMULAS.items(), *_SPARSE_FORMULAS.items()):
         if not isinstance(rule, partial) and rule.__module__ == family.__name__:
             operators.setdefault(rule, []).append(name)
     return rows + [(_names(names), *_explained(rule, family)) for rule, names in operators.items()]
@@ -93,9 +117,9 @@ def _explained(rule: Any, family: ModuleType) -> tuple[str, str, str]:
     return shapes, counts.strip(" ,\n"), source
 
 
-def _per_element_rows() -> Iterator[tuple[str, ...]]:
-    """The table of element-wise costs, by the comment that stands above the numbers."""
-    source = inspect.getsource(pointwise).split("PER_ELEMENT: Final", 1)[1].split("}\n", 1)[0]
+def _per_element_rows(module: ModuleType, table: str) -> Iterator[tuple[str, ...]]:
+    """A table of element-wise costs, by the comment that stands above the numbers."""
+    source = inspect.getsource(module).split(f"{table}: Final", 1)[1].split("}\n", 1)[0]
     groups: dict[str, list[str]] = {}
     why = ""
     for line in source.splitlines():
@@ -104,7 +128,7 @@ def _per_element_rows() -> Iterator[tuple[str, ...]]:
         elif entry := re.match(r'\s*"(\w+)":', line):
             groups.setdefault(why, []).append(entry[1])
     for why, names in groups.items():
-        costs = {pointwise.PER_ELEMENT[name] for name in names}
+        costs = {getattr(module, table)[name] for name in names}
         assert len(costs) == 1, f"{names} have one comment and several costs: {costs}"  # noqa: S101
         yield _names(names), "out: any shape", f"{costs.pop()} for each element of out", why
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import torch
@@ -17,6 +16,7 @@ from pytest_flopbudget.meters.formulas.registry import (
     Formula,
     formula_for,
     is_free,
+    is_taught,
     sparse_formula_for,
 )
 
@@ -158,7 +158,7 @@ def plan_for(func: Any) -> Plan:
     written_keywords = tuple(argument.name for _, argument in marked if argument.kwarg_only)
     is_read_modify = name not in _OVERWRITES
     returns_what_it_writes = written == (0,) and is_read_modify and len(schema.returns) == 1
-    per_element, most_arguments = _per_element(name, formula)
+    per_element, most_arguments = _per_element(name)
     return Plan(
         road=_road(func, name, formula or sparse, bool(marked)),
         name=name.replace("::", "."),
@@ -177,20 +177,22 @@ def plan_for(func: Any) -> Plan:
     )
 
 
-def _per_element(name: str, formula: Formula | None) -> tuple[int | None, int]:
+def _per_element(name: str) -> tuple[int | None, int]:
     """FLOPs for each element of a real result, and up to how many arguments that is so."""
-    if formula is pointwise.add:
-        return (None, 0) if "_foreach_" in name else (1, 2)  # with a third one, alpha
-    if isinstance(formula, partial) and formula.func is pointwise._elementwise:
-        is_single = "_foreach_" not in name and name not in _REAL_OF_COMPLEX
-        return (formula.args[0], _ANY_ARGUMENTS) if is_single else (None, 0)
-    return None, 0
+    if is_taught(name) or name in _REAL_OF_COMPLEX:
+        return None, 0
+    plain = name.removeprefix("aten::").removesuffix("_")
+    cost = pointwise.PER_ELEMENT.get(plain)
+    if cost is not None:
+        return cost, _ANY_ARGUMENTS
+    return pointwise.PER_ELEMENT_WITHOUT_OPTIONS.get(plain), 2
 
 
 def _road(  # noqa: PLR0911 - one return for each road
     func: OpOverload, name: str, formula: Formula | None, is_writing: bool
 ) -> Road:
-    if formula is not None:
+    is_composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+    if formula is not None and (is_taught(name) or not is_composite):
         return Road.COUNT
     if name in _VIEWS_BY_HAND or _functional_in(name, _NO_LAUNCH) or func.namespace in _BOOKKEEPING:
         return Road.VIEW
@@ -199,7 +201,7 @@ def _road(  # noqa: PLR0911 - one return for each road
     if name in _LOOKED_INSIDE:
         return Road.LOOK_INSIDE
     # Before the views: `to` and `reshape` may return their argument, and may copy it.
-    if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+    if is_composite:
         return Road.DECOMPOSE
     if not is_writing and any(result.alias_info is not None for result in func._schema.returns):
         return Road.VIEW

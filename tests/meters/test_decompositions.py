@@ -41,9 +41,34 @@ def _cases():
         yield getattr(aten, name).default, (X,)
     for name in ("silu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "gelu"):
         yield getattr(aten, f"{name}_backward").default, (X, X)
+    yield from _element_wise_cases()
     yield aten.nll_loss_forward.default, (X, torch.zeros(6, dtype=torch.long), None, 1, -100)
     yield aten.mse_loss.default, (X, X)
     yield aten.mse_loss_backward.default, (torch.ones(()), X, X, 1)
+
+
+def _element_wise_cases():
+    y = torch.randn(6, 9)
+    for name in ("frac", "hardshrink", "nan_to_num", "sinc", "special_entr", "mish"):
+        yield getattr(aten, name).default, (X,)
+    for name in ("special_xlog1py", "_prelu_kernel", "_prelu_kernel_backward", "logit_backward"):
+        args = (X, y, y) if name == "_prelu_kernel_backward" else (X, y)
+        yield getattr(aten, name).default, args
+    yield aten.xlogy.Tensor, (X, y)
+    yield aten.ldexp.Tensor, (X, y)
+    yield aten.logit.default, (X, 0.1)
+    yield aten.mish_backward.default, (X, y)
+    yield aten.hardtanh_backward.default, (X, y, -1.0, 1.0)
+    yield aten.leaky_relu_backward.default, (X, y, 0.1, False)
+    yield aten.log_sigmoid_forward.default, (X,)
+    yield aten.log_sigmoid_backward.default, (X, y, torch.rand(6, 9))
+    yield aten.rrelu_with_noise_backward.default, (X, y, y, 0.1, 0.3, False, False)
+    for is_result in (False, True):
+        yield aten.elu_backward.default, (X, 2.0, 3.0, 4.0, is_result, y.abs())
+    halves = torch.randn(6, 10)
+    yield aten.glu.default, (halves, 1)
+    yield aten.glu_backward.default, (torch.randn(6, 5), halves, 1)
+    yield aten.native_dropout_backward.default, (X, X > 0, 2.0)
 
 
 @pytest.mark.parametrize(

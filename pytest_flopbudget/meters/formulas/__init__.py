@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pytest_flopbudget.meters.formulas import (
+    activations,
+    arithmetic,
     attention,
     batchnorm,
     contractions,
     convolution,
     ctc,
+    foreach,
     free,
     histograms,
+    indexing,
     interpolation,
     losses,
     normalization,
     onednn,
+    optimizers,
     padding,
     pointwise,
     pooling,
@@ -24,6 +29,7 @@ from pytest_flopbudget.meters.formulas import (
     scatter,
     softmax,
     sorting,
+    sparse_pointwise,
     windows,
 )
 from pytest_flopbudget.meters.formulas.registry import Formula, Work, register_formula
@@ -31,17 +37,22 @@ from pytest_flopbudget.meters.formulas.registry import Formula, Work, register_f
 __all__ = ["Formula", "Work", "register_formula"]
 
 FAMILIES = (
+    activations,
+    arithmetic,
     attention,
     batchnorm,
     contractions,
     convolution,
     ctc,
+    foreach,
     free,
     histograms,
+    indexing,
     interpolation,
     losses,
     normalization,
     onednn,
+    optimizers,
     padding,
     pointwise,
     pooling,
@@ -52,6 +63,7 @@ FAMILIES = (
     scatter,
     softmax,
     sorting,
+    sparse_pointwise,
     windows,
 )
 """The modules that fill the registry; importing them is what registers."""

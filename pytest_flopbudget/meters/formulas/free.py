@@ -147,6 +147,8 @@ RANDOM: Final = (
 
 COPIES: Final = (
     "_chunk_cat",
+    "_conj_copy",
+    "_conj_physical",
     "_copy_from",
     "_copy_from_and_resize",
     "_cudnn_rnn_flatten_weight",
@@ -161,6 +163,7 @@ COPIES: Final = (
     "_make_per_tensor_quantized_tensor",
     "_mkldnn_reshape",
     "_mkldnn_transpose",
+    "_neg_view_copy",
     "_nested_from_padded",
     "_nested_from_padded_and_nested_example",
     "_nested_from_padded_tensor",
@@ -176,6 +179,7 @@ COPIES: Final = (
     "_reshape_alias_copy",
     "_reshape_copy",
     "_sparse_broadcast_to_copy",
+    "_sparse_coo_tensor_with_dims_and_tensors",
     "_spdiags",
     "_stack",
     "_to_copy",
@@ -195,6 +199,7 @@ COPIES: Final = (
     "clone",
     "col_indices_copy",
     "complex",
+    "conj_physical",
     "constant_pad_nd",
     "copy",
     "copy_sparse_to_sparse",
@@ -255,6 +260,7 @@ COPIES: Final = (
     "slice_backward",
     "slice_copy",
     "slice_scatter",
+    "sparse_mask",
     "split_copy",
     "split_with_sizes_copy",
     "squeeze_copy",
@@ -284,7 +290,11 @@ COPIES: Final = (
 
 LOGIC: Final = (
     "__and__",
+    "__ilshift__",
+    "__irshift__",
+    "__lshift__",
     "__or__",
+    "__rshift__",
     "__xor__",
     "_is_all_true",
     "_is_any_true",

@@ -47,6 +47,8 @@ _F = TypeVar("_F", bound=Formula)
 _FORMULAS: Final[dict[str, Formula]] = {}
 _SPARSE_FORMULAS: Final[dict[str, Formula]] = {}
 _FREE: Final[set[str]] = set()
+_TAUGHT: Final[set[str]] = set()
+"""Names whose formula is the user's own."""
 
 
 def formula(*names: str) -> Callable[[_F], _F]:
@@ -95,7 +97,9 @@ def register_formula(op: Any, function: Formula) -> None:
 
     Raises MeasureError when `op` is no operator and no name of one.
     """
-    _FORMULAS[_operator_name(op)] = function
+    name = _operator_name(op)
+    _FORMULAS[name] = function
+    _TAUGHT.add(name)
 
 
 def formula_for(name: str) -> Formula | None:
@@ -106,6 +110,11 @@ def formula_for(name: str) -> Formula | None:
 def sparse_formula_for(name: str) -> Formula | None:
     """The formula of the operator `namespace::name` on sparse tensors, if there is one."""
     return _SPARSE_FORMULAS.get(name) or _SPARSE_FORMULAS.get(_functional(name))
+
+
+def is_taught(name: str) -> bool:
+    """Whether the user has given the operator `namespace::name` a formula."""
+    return name in _TAUGHT or _functional(name) in _TAUGHT
 
 
 def is_free(name: str) -> bool:

@@ -13,7 +13,7 @@ from pytest_flopbudget.meters import higher_order, nested, opaque
 from pytest_flopbudget.meters.formulas.registry import Work
 from pytest_flopbudget.meters.lines import SourceLines
 from pytest_flopbudget.meters.modules import CallStack
-from pytest_flopbudget.meters.plans import Plan, Road, plan_for
+from pytest_flopbudget.meters.plans import COMPOSITE, Plan, Road, plan_for
 from pytest_flopbudget.meters.storages import StorageLedger
 from pytest_flopbudget.meters.traffic import bytes_moved, nbytes_of, tensors_in
 
@@ -314,13 +314,10 @@ class CountingMode(TorchDispatchMode):
         return result
 
     def _decompose(self, operator: Operator, args: Any, kwargs: Any) -> Any:
-        # torch's Python decompositions ask for sizes, which a nested tensor has none of.
-        if not any(tensor.is_nested for tensor in tensors_in(args)):
-            with self:
-                result = operator.func.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
-        return self._count(operator, args, kwargs)
+        if any(tensor.is_nested for tensor in tensors_in(args)):
+            return self._count(operator, args, kwargs)
+        with self:
+            return operator.func._op_dk(COMPOSITE, *args, **kwargs)
 
     def _look_inside(self, operator: Operator, args: Any, kwargs: Any) -> Any:
         key = opaque.kernel_key(operator.func, tensors_in((*args, *kwargs.values())))

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pytest_flopbudget.meters.plans import has_kernel
+
 
 def kernel_key(operator: Any, tensors: list[Tensor]) -> Any:
     """The dispatch key of the kernel that works on these tensors; None if there is none.
@@ -22,7 +24,7 @@ def kernel_key(operator: Any, tensors: list[Tensor]) -> Any:
     device = devices.pop() if len(devices) == 1 else (devices - {"cpu"}).pop()
     keys = torch._C.DispatchKey
     for key in (getattr(keys, device.upper(), None), keys.CompositeExplicitAutograd):
-        if key is not None and operator.has_kernel_for_dispatch_key(key):
+        if key is not None and has_kernel(operator.name(), key):
             return key
     return None
 

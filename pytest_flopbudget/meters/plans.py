@@ -118,6 +118,9 @@ _NO_LAUNCH: Final = frozenset(
 )
 _BOOKKEEPING: Final = frozenset({"prim", "profiler"})
 """Namespaces whose operators look at tensors or mark time, and compute nothing."""
+COMPOSITE: Final = torch._C.DispatchKey.CompositeImplicitAutograd
+_CPU: Final = torch._C.DispatchKey.CPU
+has_kernel: Final = torch._C._dispatch_has_kernel_for_dispatch_key
 _OF_TORCH: Final = frozenset({"aten", "prims"})
 """Namespaces whose kernels are torch's own, and known by name."""
 _ANY_ARGUMENTS: Final = 9
@@ -191,10 +194,14 @@ def _per_element(name: str) -> tuple[int | None, int]:
 def _road(  # noqa: PLR0911 - one return for each road
     func: OpOverload, name: str, formula: Formula | None, is_writing: bool
 ) -> Road:
-    is_composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+    if func.namespace in _BOOKKEEPING:
+        return Road.VIEW  # the dispatcher knows nothing of these
+    # The kernel in C++, which runs without a counter too: torch has Python ones for tracing
+    # beside some, and they do not always do the same.
+    is_composite = has_kernel(func.name(), COMPOSITE) and not has_kernel(func.name(), _CPU)
     if formula is not None and (is_taught(name) or not is_composite):
         return Road.COUNT
-    if name in _VIEWS_BY_HAND or _functional_in(name, _NO_LAUNCH) or func.namespace in _BOOKKEEPING:
+    if name in _VIEWS_BY_HAND or _functional_in(name, _NO_LAUNCH):
         return Road.VIEW
     if is_free(name):
         return Road.FREE

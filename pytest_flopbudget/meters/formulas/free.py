@@ -179,7 +179,6 @@ COPIES: Final = (
     "_reshape_alias_copy",
     "_reshape_copy",
     "_sparse_broadcast_to_copy",
-    "_sparse_coo_tensor_with_dims_and_tensors",
     "_spdiags",
     "_stack",
     "_to_copy",

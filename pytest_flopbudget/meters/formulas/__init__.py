@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pytest_flopbudget.meters.formulas import (
     attention,
+    attention_backward,
+    cells,
     contractions,
     convolution,
+    embedding,
     free,
     losses,
     normalization,
@@ -20,8 +23,11 @@ __all__ = ["Formula", "Work", "register_formula"]
 
 FAMILIES = (
     attention,
+    attention_backward,
+    cells,
     contractions,
     convolution,
+    embedding,
     free,
     losses,
     normalization,

@@ -23,6 +23,7 @@ ALLOCATIONS: Final = (
 """Get memory and touch none of it: no launch, no bytes."""
 
 QUESTIONS: Final = (
+    "_fused_sdp_choice",
     "_has_compatible_shallow_copy_type",
     "_has_same_storage_numel",
     "_linalg_check_errors",
@@ -65,6 +66,8 @@ FILLS: Final = (
 """Write numbers that do not depend on any input."""
 
 RANDOM: Final = (
+    "_cudnn_init_dropout_state",
+    "_fill_mem_eff_dropout_mask",
     "bernoulli",
     "exponential",
     "geometric",
@@ -85,6 +88,7 @@ RANDOM: Final = (
 
 COPIES: Final = (
     "_copy_from",
+    "_cudnn_rnn_flatten_weight",
     "_foreach_copy",
     "_pack_padded_sequence",
     "_to_copy",
@@ -103,6 +107,7 @@ COPIES: Final = (
     "masked_fill",
     "masked_scatter",
     "masked_select",
+    "mkldnn::_reorder_mkldnn_rnn_layer_weight",
     "nonzero",
     "one_hot",
     "pixel_shuffle",

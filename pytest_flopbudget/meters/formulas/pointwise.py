@@ -324,17 +324,6 @@ def index_add(
     return None if out.is_complex() else source.numel() * (1 + (alpha != 1))
 
 
-@formula("embedding_dense_backward")
-def embedding_backward(grad: Tensor, *_args: Any, out: Tensor) -> int:
-    """FLOPs of the gradient of an embedding table.
-
-    grad: [..., d] -> out: [rows, d]
-    Counts one add for each element of grad, summed into the row that it came from.
-    Source: the derivative of a look-up.
-    """
-    return grad.numel()
-
-
 @formula("index_put", "_index_put_impl", "_unsafe_index_put")
 def index_put(
     x: Tensor, _indices: Any, values: Tensor, accumulate: bool = False, *_args: Any, out: Tensor

@@ -46,6 +46,7 @@ _F = TypeVar("_F", bound=Formula)
 
 _FORMULAS: Final[dict[str, Formula]] = {}
 _SPARSE_FORMULAS: Final[dict[str, Formula]] = {}
+_NESTED_FORMULAS: Final[dict[str, Formula]] = {}
 _FREE: Final[set[str]] = set()
 
 
@@ -64,6 +65,14 @@ def sparse_formula(*names: str) -> Callable[[_F], _F]:
     The formula of `formula` is never asked about those: its shapes would mislead it.
     """
     return _registering(_SPARSE_FORMULAS, names)
+
+
+def nested_formula(*names: str) -> Callable[[_F], _F]:
+    """The same for calls with a strided nested tensor among the arguments.
+
+    The formula of `formula` is never asked about those: they have no shape to read.
+    """
+    return _registering(_NESTED_FORMULAS, names)
 
 
 def _registering(formulas: dict[str, Formula], names: tuple[str, ...]) -> Callable[[_F], _F]:
@@ -106,6 +115,11 @@ def formula_for(name: str) -> Formula | None:
 def sparse_formula_for(name: str) -> Formula | None:
     """The formula of the operator `namespace::name` on sparse tensors, if there is one."""
     return _SPARSE_FORMULAS.get(name) or _SPARSE_FORMULAS.get(_functional(name))
+
+
+def nested_formula_for(name: str) -> Formula | None:
+    """The formula of the operator `namespace::name` on nested tensors, if there is one."""
+    return _NESTED_FORMULAS.get(name) or _NESTED_FORMULAS.get(_functional(name))
 
 
 def is_free(name: str) -> bool:

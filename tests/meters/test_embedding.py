@@ -150,3 +150,12 @@ def test_formula_of_the_dense_gradient_is_that_of_the_whole_one():
 def test_functional_bag_counts_as_the_layer():
     m = measure(functional.embedding_bag, INDICES, torch.randn(ROWS, WIDTH), OFFSETS, mode="max")
     assert (m.flops, m.uncounted) == (FORWARD["max"], ())
+
+
+def test_bag_into_given_tensors_counts_the_same():
+    table = torch.randn(ROWS, WIDTH)
+    given = [torch.empty(0), *(torch.empty(0, dtype=torch.long) for _ in range(3))]
+    names = {f"out{at}": tensor for at, tensor in enumerate(given)}
+    with FlopCounter() as counter:
+        aten._embedding_bag.out(table, INDICES, OFFSETS, False, 1, **names)
+    assert (counter.flops, counter.uncounted) == (FORWARD["mean"], ())

@@ -13,7 +13,6 @@ from torch import Tensor
 from pytest_flopbudget.meters.formulas import (
     attention,
     attention_backward,
-    normalization,
     pointwise,
 )
 from pytest_flopbudget.meters.formulas.registry import (
@@ -161,7 +160,7 @@ def softmax_with_shape(scores: Tensor, query: Tensor, *, out: Tensor) -> int:
     Source: the kernel for the CPU, which leaves the padding out.
     """
     heads = scores.shape[1]
-    return heads * sum((5 * part[0] - 2) * part[0] for part in parts_of(query) if part[0])
+    return int(heads * sum((5 * part[0] - 2) * part[0] for part in parts_of(query) if part[0]))
 
 
 @nested_formula("native_layer_norm")
@@ -177,11 +176,12 @@ def layer_norm(
     """FLOPs of layer normalisation of every row of every part.
 
     x: parts [t_i, n], weight and bias: [n] or None -> out: the same shapes
-    Counts as on plain tensors over all rows together.
+    Counts, as on plain tensors, for each element 6, one more with a weight and one with a
+    bias, and 2 for each row.
     Source: the definition in the documentation of torch.nn.LayerNorm, in two passes.
     """
     rows = x.numel() // math.prod(normalized_shape)
-    return normalization._forward(x.numel(), rows, weight is not None, bias is not None)
+    return (6 + (weight is not None) + (bias is not None)) * x.numel() + 2 * rows
 
 
 @nested_formula("sum")

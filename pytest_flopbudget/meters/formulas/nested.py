@@ -180,7 +180,7 @@ def layer_norm(
     bias, and 2 for each row.
     Source: the definition in the documentation of torch.nn.LayerNorm, in two passes.
     """
-    rows = x.numel() // math.prod(normalized_shape)
+    rows = x.numel() // int(math.prod(normalized_shape))
     return (6 + (weight is not None) + (bias is not None)) * x.numel() + 2 * rows
 
 

@@ -13,7 +13,7 @@ from pytest_flopbudget.meters import higher_order, nested, opaque
 from pytest_flopbudget.meters.formulas.registry import Work
 from pytest_flopbudget.meters.lines import SourceLines
 from pytest_flopbudget.meters.modules import CallStack
-from pytest_flopbudget.meters.plans import COMPOSITE, Plan, Road, plan_for
+from pytest_flopbudget.meters.plans import Plan, Road, plan_for
 from pytest_flopbudget.meters.storages import StorageLedger
 from pytest_flopbudget.meters.traffic import bytes_moved, nbytes_of, tensors_in
 
@@ -91,8 +91,8 @@ class CountingMode(TorchDispatchMode):
             Road.COUNT: self._count,
             Road.FREE: self._count,
             Road.UNKNOWN: self._count,
-            Road.DECOMPOSE: self._decompose,
-            Road.LOOK_INSIDE: self._look_inside,
+            Road.DECOMPOSE: self._take_apart,
+            Road.LOOK_INSIDE: self._take_apart,
             Road.OPAQUE: self._look_inside,
             Road.HIGHER_ORDER: self._call_functions,
         }
@@ -256,10 +256,18 @@ class CountingMode(TorchDispatchMode):
         outputs: list[Tensor],
     ) -> None:
         plan = operator.plan
-        if any(tensor.is_nested for tensor in inputs):
-            self._book_nested(operator, row, args, kwargs)
+        is_nested = any(tensor.is_nested for tensor in inputs)
+        if is_nested and plan.nested_formula is None:
+            self._book_parts(operator, row, args, kwargs)
             return
-        work = _work(plan, args, kwargs, result, (*inputs, *outputs))
+        rule = plan.nested_formula if is_nested else plan.formula
+        if any(tensor.layout in _SPARSE for tensor in (*inputs, *outputs)):
+            rule = plan.sparse_formula  # it costs by its non-zeros, not by its shape
+        if plan.written_keywords:
+            kwargs = {key: v for key, v in kwargs.items() if key not in plan.written_keywords}
+        work = None if rule is None else rule(*args, **kwargs, out=result)
+        if isinstance(work, int):
+            work = Work(arithmetic=work)
         if work is None and plan.name == "aten._to_dense" and self._is_known(inputs[0]):
             return
         if work is None:
@@ -282,7 +290,7 @@ class CountingMode(TorchDispatchMode):
         """
         return self._ledger is not None and self._ledger.has_produced(opaque_tensor)
 
-    def _book_nested(self, operator: Operator, row: Row, args: Any, kwargs: Any) -> None:
+    def _book_parts(self, operator: Operator, row: Row, args: Any, kwargs: Any) -> None:
         """Book what the components cost one by one."""
         counted = nested.counted(operator.func, args, kwargs)
         if counted is None:
@@ -313,24 +321,29 @@ class CountingMode(TorchDispatchMode):
             ledger.produce(tensor, (path, operator.plan.name))
         return result
 
-    def _decompose(self, operator: Operator, args: Any, kwargs: Any) -> Any:
-        if any(tensor.is_nested for tensor in tensors_in(args)):
+    def _take_apart(self, operator: Operator, args: Any, kwargs: Any) -> Any:
+        """Run the kernel that is composed of other operators, which then come here."""
+        is_nested = any(tensor.is_nested for tensor in tensors_in(args))
+        key = operator.plan.nested_parts_key if is_nested else operator.plan.parts_key
+        if key is None:
             return self._count(operator, args, kwargs)
         with self:
-            return operator.func._op_dk(COMPOSITE, *args, **kwargs)
+            return operator.func._op_dk(key, *args, **kwargs)
 
     def _look_inside(self, operator: Operator, args: Any, kwargs: Any) -> Any:
-        key = opaque.kernel_key(operator.func, tensors_in((*args, *kwargs.values())))
+        """Run somebody's own kernel, and report it unless all that it does comes here."""
+        tensors = tensors_in((*args, *kwargs.values()))
+        key = opaque.kernel_key(operator.func, tensors)
         if key is None:
             return self._count(operator, args, kwargs)
         before = self._booked()
         with self:
             result = operator.func._op_dk(key, *args, **kwargs)
-        if operator.plan.road is Road.OPAQUE and not operator.is_trusted:
+        if not operator.is_trusted:
             if opaque.is_python(operator.func) and self._booked() != before:
                 operator.is_trusted = True
             else:
-                self.note_uncounted(operator.plan.overload, tensors_in((*args, *kwargs.values())))
+                self.note_uncounted(operator.plan.overload, tensors)
         return result
 
     def _booked(self) -> tuple[int, int]:
@@ -367,21 +380,6 @@ def _must_desugar(types: Any) -> bool:
     return any(
         cls not in _ORDINARY and not issubclass(cls, FakeTensor | nn.Parameter) for cls in types
     )
-
-
-def _work(
-    plan: Plan, args: Any, kwargs: Any, result: Any, tensors: tuple[Tensor, ...]
-) -> Work | None:
-    """What the formula says, or None when there is none for this call."""
-    rule = plan.formula
-    if any(tensor.layout in _SPARSE for tensor in tensors):
-        rule = plan.sparse_formula  # it costs by its non-zeros, not by its shape
-    if rule is None:
-        return None
-    if plan.written_keywords:
-        kwargs = {key: v for key, v in kwargs.items() if key not in plan.written_keywords}
-    work = rule(*args, **kwargs, out=result)
-    return Work(arithmetic=work) if isinstance(work, int) else work
 
 
 def _describe(tensor: Tensor) -> str:

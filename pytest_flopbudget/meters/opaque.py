@@ -17,8 +17,7 @@ def kernel_key(operator: Any, tensors: list[Tensor]) -> Any:
     """
     from torch._subclasses import FakeTensor
 
-    is_of_torch = operator.namespace == "aten"
-    if not is_of_torch and any(isinstance(tensor, FakeTensor) for tensor in tensors):
+    if any(isinstance(tensor, FakeTensor) for tensor in tensors):
         return None
     devices = {tensor.device.type for tensor in tensors} or {"cpu"}
     device = devices.pop() if len(devices) == 1 else (devices - {"cpu"}).pop()

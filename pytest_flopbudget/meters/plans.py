@@ -17,6 +17,7 @@ from pytest_flopbudget.meters.formulas.registry import (
     formula_for,
     is_free,
     is_taught,
+    nested_formula_for,
     sparse_formula_for,
 )
 
@@ -55,6 +56,11 @@ class Plan:
     """With overload, such as `aten.add.Tensor`."""
     formula: Formula | None = None
     sparse_formula: Formula | None = None
+    nested_formula: Formula | None = None
+    parts_key: Any = None
+    """Dispatch key of the kernel that is composed of other operators."""
+    nested_parts_key: Any = None
+    """The same for strided nested tensors; None where they have a kernel of their own."""
     written: tuple[int, ...] = ()
     """Positions of the positional arguments that it writes."""
     written_keywords: tuple[str, ...] = ()
@@ -118,8 +124,8 @@ _NO_LAUNCH: Final = frozenset(
 )
 _BOOKKEEPING: Final = frozenset({"prim", "profiler"})
 """Namespaces whose operators look at tensors or mark time, and compute nothing."""
-COMPOSITE: Final = torch._C.DispatchKey.CompositeImplicitAutograd
-_CPU: Final = torch._C.DispatchKey.CPU
+_KEYS: Final = torch._C.DispatchKey
+_COMPOSITE: Final = _KEYS.CompositeImplicitAutograd
 has_kernel: Final = torch._C._dispatch_has_kernel_for_dispatch_key
 _OF_TORCH: Final = frozenset({"aten", "prims"})
 """Namespaces whose kernels are torch's own, and known by name."""
@@ -162,12 +168,17 @@ def plan_for(func: Any) -> Plan:
     is_read_modify = name not in _OVERWRITES
     returns_what_it_writes = written == (0,) and is_read_modify and len(schema.returns) == 1
     per_element, most_arguments = _per_element(name)
+    road = _road(func, name, formula or sparse, bool(marked))
+    parts_key, nested_parts_key = _parts_keys(func, name, road)
     return Plan(
-        road=_road(func, name, formula or sparse, bool(marked)),
+        road=road,
         name=name.replace("::", "."),
         overload=str(func),
         formula=formula,
         sparse_formula=sparse,
+        nested_formula=nested_formula_for(name),
+        parts_key=parts_key,
+        nested_parts_key=nested_parts_key,
         written=written,
         written_keywords=written_keywords,
         is_read_modify=is_read_modify,
@@ -178,6 +189,18 @@ def plan_for(func: Any) -> Plan:
             not written_keywords and name not in _PICKS and (not written or returns_what_it_writes)
         ),
     )
+
+
+def _parts_keys(func: OpOverload, name: str, road: Road) -> tuple[Any, Any]:
+    """Keys of the kernels that are composed of others, for plain and for nested tensors."""
+    if road is Road.LOOK_INSIDE:
+        return _KEYS.CPU, _KEYS.NestedTensorCPU
+    if road is not Road.DECOMPOSE:
+        return None, None
+    keys = (_KEYS.CompositeImplicitAutogradNestedTensor, _KEYS.NestedTensorCPU, _COMPOSITE)
+    nested = next(key for key in keys if has_kernel(func.name(), key))
+    is_own = nested is _KEYS.NestedTensorCPU or nested_formula_for(name) is not None
+    return _COMPOSITE, None if is_own else nested
 
 
 def _per_element(name: str) -> tuple[int | None, int]:
@@ -198,7 +221,7 @@ def _road(  # noqa: PLR0911 - one return for each road
         return Road.VIEW  # the dispatcher knows nothing of these
     # The kernel in C++, which runs without a counter too: torch has Python ones for tracing
     # beside some, and they do not always do the same.
-    is_composite = has_kernel(func.name(), COMPOSITE) and not has_kernel(func.name(), _CPU)
+    is_composite = has_kernel(func.name(), _COMPOSITE) and not has_kernel(func.name(), _KEYS.CPU)
     if formula is not None and (is_taught(name) or not is_composite):
         return Road.COUNT
     if name in _VIEWS_BY_HAND or _functional_in(name, _NO_LAUNCH):

@@ -61,18 +61,6 @@ def scatter_add(_x: Tensor, _dim: int, index: Tensor, _source: Tensor, *, out: T
     return index.numel() * real_parts(out)
 
 
-@formula("embedding_dense_backward")
-def embedding_backward(grad: Tensor, *_args: Any, out: Tensor) -> int:
-    """FLOPs of the gradient of an embedding table.
-
-    grad: [..., d] -> out: [rows, d]
-    Counts one add for each element of grad, summed into the row that it came from; two
-    where it is complex.
-    Source: the derivative of a look-up.
-    """
-    return grad.numel() * real_parts(grad)
-
-
 @formula("index_put", "_index_put_impl", "_unsafe_index_put")
 def index_put(
     x: Tensor, indices: Any, values: Tensor, accumulate: bool = False, *_args: Any, out: Tensor

@@ -46,6 +46,7 @@ _F = TypeVar("_F", bound=Formula)
 
 _FORMULAS: Final[dict[str, Formula]] = {}
 _SPARSE_FORMULAS: Final[dict[str, Formula]] = {}
+_NESTED_FORMULAS: Final[dict[str, Formula]] = {}
 _FREE: Final[set[str]] = set()
 _TAUGHT: Final[set[str]] = set()
 """Names whose formula is the user's own."""
@@ -66,6 +67,14 @@ def sparse_formula(*names: str) -> Callable[[_F], _F]:
     The formula of `formula` is never asked about those: its shapes would mislead it.
     """
     return _registering(_SPARSE_FORMULAS, names)
+
+
+def nested_formula(*names: str) -> Callable[[_F], _F]:
+    """The same for calls with a strided nested tensor among the arguments.
+
+    The formula of `formula` is never asked about those: they have no shape to read.
+    """
+    return _registering(_NESTED_FORMULAS, names)
 
 
 def _registering(formulas: dict[str, Formula], names: tuple[str, ...]) -> Callable[[_F], _F]:
@@ -115,6 +124,11 @@ def sparse_formula_for(name: str) -> Formula | None:
 def is_taught(name: str) -> bool:
     """Whether the user has given the operator `namespace::name` a formula."""
     return name in _TAUGHT or _functional(name) in _TAUGHT
+
+
+def nested_formula_for(name: str) -> Formula | None:
+    """The formula of the operator `namespace::name` on nested tensors, if there is one."""
+    return _NESTED_FORMULAS.get(name) or _NESTED_FORMULAS.get(_functional(name))
 
 
 def is_free(name: str) -> bool:

@@ -6,13 +6,19 @@ from pytest_flopbudget.meters.formulas import (
     attention,
     contractions,
     convolution,
+    distances,
+    fft,
     free,
+    linalg,
     losses,
     normalization,
     pointwise,
     pooling,
     recurrent,
     reductions,
+    scaled,
+    sparse,
+    spectral,
 )
 from pytest_flopbudget.meters.formulas.registry import Formula, Work, register_formula
 
@@ -22,12 +28,18 @@ FAMILIES = (
     attention,
     contractions,
     convolution,
+    distances,
+    fft,
     free,
+    linalg,
     losses,
     normalization,
     pointwise,
     pooling,
     recurrent,
     reductions,
+    scaled,
+    sparse,
+    spectral,
 )
 """The modules that fill the registry; importing them is what registers."""

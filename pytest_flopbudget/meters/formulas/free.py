@@ -18,16 +18,28 @@ ALLOCATIONS: Final = (
     "new_empty_strided",
     "resize",
     "resize_as",
+    "resize_as_sparse",
     "set",
+    "sparse_compressed_tensor",
+    "sparse_coo_tensor",
+    "sparse_resize",
+    "sparse_resize_and_clear",
+    "_sparse_compressed_tensor_with_dims",
+    "_sparse_coo_tensor_with_dims",
+    "_sparse_coo_tensor_with_dims_and_tensors",
 )
-"""Get memory and touch none of it: no launch, no bytes."""
+"""Get memory, or join parts to a sparse tensor, and touch none of it: no launch, no bytes."""
 
 QUESTIONS: Final = (
+    "_dimI",
+    "_dimV",
     "_has_compatible_shallow_copy_type",
     "_has_same_storage_numel",
     "_linalg_check_errors",
     "_local_scalar_dense",
     "_nested_tensor_size",
+    "_nnz",
+    "_validate_compressed_sparse_indices",
     "dense_dim",
     "is_coalesced",
     "is_pinned",
@@ -46,6 +58,8 @@ QUESTIONS: Final = (
 FILLS: Final = (
     "arange",
     "eye",
+    "fft_fftfreq",
+    "fft_rfftfreq",
     "fill",
     "full",
     "full_like",
@@ -100,6 +114,7 @@ COPIES: Final = (
     "index",
     "index_fill",
     "index_select",
+    "lu_unpack",
     "masked_fill",
     "masked_scatter",
     "masked_select",

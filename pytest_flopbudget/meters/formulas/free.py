@@ -136,7 +136,6 @@ COPIES: Final = (
     "slice_scatter",
     "split_with_sizes_copy",
     "stack",
-    "to_dense",
     "to_mkldnn",
     "tril",
     "tril_indices",
@@ -149,6 +148,29 @@ COPIES: Final = (
     "where",
 )
 """Copy, cast, pick or rearrange elements; a selection is no arithmetic."""
+
+SPARSE_PARTS: Final = (
+    "_coalesced",
+    "_convert_indices_from_coo_to_csr",
+    "_convert_indices_from_csr_to_coo",
+    "_cslt_compress",
+    "_indices_copy",
+    "_sparse_broadcast_to_copy",
+    "_sparse_semi_structured_apply",
+    "_sparse_semi_structured_apply_dense",
+    "_sparse_sum_backward",
+    "_spdiags",
+    "_to_sparse_semi_structured",
+    "_values_copy",
+    "ccol_indices_copy",
+    "col_indices_copy",
+    "copy_sparse_to_sparse",
+    "crow_indices_copy",
+    "indices_copy",
+    "row_indices_copy",
+    "values_copy",
+)
+"""Copy or rearrange the parts of a sparse tensor, and do no arithmetic."""
 
 LOGIC: Final = (
     "__and__",
@@ -169,5 +191,5 @@ LOGIC: Final = (
 )
 """Work on truth values or bits, not on numbers."""
 
-for _names in (ALLOCATIONS, QUESTIONS, FILLS, RANDOM, COPIES, LOGIC):
+for _names in (ALLOCATIONS, QUESTIONS, FILLS, RANDOM, COPIES, SPARSE_PARTS, LOGIC):
     declare_free(*_names)

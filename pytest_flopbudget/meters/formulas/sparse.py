@@ -14,7 +14,6 @@ from torch import Tensor
 from pytest_flopbudget.meters.formulas.contractions import added, real_factor, times
 from pytest_flopbudget.meters.formulas.registry import (
     Work,
-    declare_free,
     formula,
     sparse_formula,
 )
@@ -23,31 +22,6 @@ from pytest_flopbudget.meters.formulas.scaled import ACTIVATIONS
 _COMPRESSED: Final = frozenset(
     {torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc}
 )
-
-MOVES: Final = (
-    "_coalesced",
-    "_convert_indices_from_coo_to_csr",
-    "_convert_indices_from_csr_to_coo",
-    "_cslt_compress",
-    "_indices_copy",
-    "_sparse_broadcast_to_copy",
-    "_sparse_semi_structured_apply",
-    "_sparse_semi_structured_apply_dense",
-    "_sparse_sum_backward",
-    "_spdiags",
-    "_to_sparse_semi_structured",
-    "_values_copy",
-    "ccol_indices_copy",
-    "col_indices_copy",
-    "copy_sparse_to_sparse",
-    "crow_indices_copy",
-    "indices_copy",
-    "row_indices_copy",
-    "values_copy",
-)
-"""Copy or rearrange the parts of a sparse tensor, and do no arithmetic."""
-
-declare_free(*MOVES)
 
 
 def is_sparse(tensor: Tensor) -> bool:
@@ -257,6 +231,17 @@ def to_dense(a: Tensor, *_args: Any, out: Tensor, **_: Any) -> int:
     Source: what torch runs: it adds each of them to a zero or to another.
     """
     return stored(a) * _add(a) if _has_duplicates(a) else 0
+
+
+@formula("_to_dense", "to_dense")
+def from_onednn(a: Tensor, *_args: Any, out: Tensor, **_: Any) -> int:
+    """FLOPs of writing out a tensor in oneDNN's own layout.
+
+    a: any shape -> out: the same shape
+    Counts none: the elements are copied.
+    Source: the definition.
+    """
+    return 0
 
 
 def _has_duplicates(a: Tensor) -> bool:

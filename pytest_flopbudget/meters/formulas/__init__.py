@@ -17,6 +17,7 @@ from pytest_flopbudget.meters.formulas import (
     recurrent,
     reductions,
     scaled,
+    semi_structured,
     sparse,
     spectral,
 )
@@ -39,6 +40,7 @@ FAMILIES = (
     recurrent,
     reductions,
     scaled,
+    semi_structured,
     sparse,
     spectral,
 )

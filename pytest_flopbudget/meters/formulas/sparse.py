@@ -6,18 +6,22 @@ depends on it, and not on how many values there are, has a convention.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
 
 from pytest_flopbudget.meters.formulas.contractions import added, real_factor, times
 from pytest_flopbudget.meters.formulas.registry import (
+    Formula,
     Work,
     formula,
     sparse_formula,
 )
-from pytest_flopbudget.meters.formulas.scaled import ACTIVATIONS
+
+_F = TypeVar("_F", bound=Formula)
 
 _COMPRESSED: Final = frozenset(
     {torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc}
@@ -36,6 +40,35 @@ def stored(tensor: Tensor) -> int:
     if tensor.layout in _COMPRESSED:
         return tensor.values().numel()
     return tensor.numel()
+
+
+def _hides_what_it_stores(value: Any) -> bool:
+    """Whether this is a fake sparse tensor of which nothing is known but its shape.
+
+    torch cannot tell how much a fake dense tensor stores once it is sparse, and says none.
+    """
+    if not isinstance(value, Tensor) or not is_sparse(value) or not value.numel():
+        return False
+    from torch._subclasses import FakeTensor
+
+    return (value.is_meta or isinstance(value, FakeTensor)) and not stored(value)
+
+
+def _by_what_is_stored(*names: str) -> Callable[[_F], _F]:
+    """Register a formula for sparse layouts, unless a tensor hides what it stores."""
+
+    def register(count: _F) -> _F:
+        @sparse_formula(*names)
+        @wraps(count)
+        def known(*args: Any, out: Any, **kwargs: Any) -> Work | int | None:
+            results = out if isinstance(out, tuple) else (out,)
+            if any(map(_hides_what_it_stores, (*args, *results))):
+                return None
+            return count(*args, out=out, **kwargs)
+
+        return count
+
+    return register
 
 
 def _add(tensor: Tensor) -> int:
@@ -70,7 +103,7 @@ def _batch(a: Tensor) -> int:
     return max(1, count)
 
 
-@sparse_formula("mm", "bmm", "mv", "hspmm", "_sparse_sparse_matmul")
+@_by_what_is_stored("mm", "bmm", "mv", "hspmm", "_sparse_sparse_matmul")
 def sparse_product(a: Tensor, b: Tensor, *_args: Any, out: Tensor, **_: Any) -> Work:
     """FLOPs of a product with a sparse matrix.
 
@@ -83,7 +116,9 @@ def sparse_product(a: Tensor, b: Tensor, *_args: Any, out: Tensor, **_: Any) -> 
     return Work(macs=_product_terms(a, b, out) * real_factor(out))
 
 
-@sparse_formula("addmm", "baddbmm", "addmv", "_sparse_addmm", "sspaddmm", "sparse_sampled_addmm")
+@_by_what_is_stored(
+    "addmm", "baddbmm", "addmv", "_sparse_addmm", "sspaddmm", "sparse_sampled_addmm"
+)
 def sparse_added_product(
     self: Tensor,
     a: Tensor,
@@ -108,7 +143,7 @@ def sparse_added_product(
     return sparse_product(a, b, out=out) + Work(arithmetic=arithmetic)
 
 
-@sparse_formula("triangular_solve")
+@_by_what_is_stored("triangular_solve")
 def sparse_triangular_solve(
     b: Tensor,
     a: Tensor,
@@ -132,7 +167,7 @@ def sparse_triangular_solve(
     return each * (b.numel() // max(1, size)) * real_factor(b)
 
 
-@sparse_formula("_sparse_mm_reduce_impl")
+@_by_what_is_stored("_sparse_mm_reduce_impl")
 def sparse_mm_reduce(a: Tensor, b: Tensor, reduce: str, *, out: Any) -> Work:
     """FLOPs of a product whose terms are reduced to their sum, mean, product or extreme.
 
@@ -148,7 +183,7 @@ def sparse_mm_reduce(a: Tensor, b: Tensor, reduce: str, *, out: Any) -> Work:
     return Work(macs=terms, arithmetic=out[0].numel() if reduce == "mean" else 0)
 
 
-@sparse_formula("_sparse_mm_reduce_impl_backward")
+@_by_what_is_stored("_sparse_mm_reduce_impl_backward")
 def sparse_mm_reduce_backward(
     a: Tensor,
     grad: Tensor,
@@ -174,7 +209,7 @@ def sparse_mm_reduce_backward(
     return Work(macs=asked * stored(a) * grad.shape[-1], arithmetic=divisions)
 
 
-@sparse_formula("_sparse_sum", "_sparse_csr_sum", "_sparse_csr_prod", "sum")
+@_by_what_is_stored("_sparse_sum", "_sparse_csr_sum", "_sparse_csr_prod", "sum")
 def sparse_sum(a: Tensor, *_args: Any, out: Tensor, **_: Any) -> int:
     """FLOPs of adding up some dimensions of a sparse tensor.
 
@@ -185,7 +220,7 @@ def sparse_sum(a: Tensor, *_args: Any, out: Tensor, **_: Any) -> int:
     return max(0, stored(a) - stored(out)) * _add(a)
 
 
-@sparse_formula("norm")
+@_by_what_is_stored("norm")
 def sparse_norm(a: Tensor, p: Any = 2, *_args: Any, out: Tensor, **_: Any) -> int | None:
     """FLOPs of the 2-norm of a sparse tensor.
 
@@ -198,7 +233,7 @@ def sparse_norm(a: Tensor, p: Any = 2, *_args: Any, out: Tensor, **_: Any) -> in
     return 2 * stored(a)
 
 
-@sparse_formula("coalesce", "_coalesce")
+@_by_what_is_stored("coalesce", "_coalesce")
 def coalesce(a: Tensor, *, out: Tensor) -> int:
     """FLOPs of adding up the values that stand in one place.
 
@@ -212,25 +247,29 @@ def coalesce(a: Tensor, *, out: Tensor) -> int:
 @sparse_formula(
     "_to_sparse", "_to_sparse_bsc", "_to_sparse_bsr", "_to_sparse_csc", "_to_sparse_csr"
 )
-def to_sparse(a: Tensor, *_args: Any, out: Tensor, **_: Any) -> int:
+def to_sparse(a: Tensor, *_args: Any, out: Tensor, **_: Any) -> int | None:
     """FLOPs of another layout of a tensor.
 
     a: any shape, dense or sparse -> out: the same shape
     Counts none, but those of `coalesce` when values that stand in one place meet.
     Source: the definition.
     """
-    return coalesce(a, out=out) if _has_duplicates(a) else 0
+    if not _has_duplicates(a):
+        return 0
+    return None if _hides_what_it_stores(a) else coalesce(a, out=out)
 
 
 @sparse_formula("_to_dense", "to_dense", "sparse_mask", "_sparse_mask_projection")
-def to_dense(a: Tensor, *_args: Any, out: Tensor, **_: Any) -> int:
+def to_dense(a: Tensor, *_args: Any, out: Tensor, **_: Any) -> int | None:
     """FLOPs of writing out the elements of a sparse tensor, or those of a mask's places.
 
     a: sparse, or dense with a mask -> out: the same shape
     Counts none when a is coalesced, else an add for each element that it stores.
     Source: what torch runs: it adds each of them to a zero or to another.
     """
-    return stored(a) * _add(a) if _has_duplicates(a) else 0
+    if not _has_duplicates(a):
+        return 0
+    return None if _hides_what_it_stores(a) else stored(a) * _add(a)
 
 
 @formula("_to_dense", "to_dense")
@@ -257,20 +296,30 @@ def _softmax_rows(a: Tensor, dim: int) -> int:
     return min(stored(a), a.numel() // size)
 
 
-@sparse_formula("_sparse_softmax", "_sparse_log_softmax")
+@_by_what_is_stored("_sparse_softmax")
 def sparse_softmax(a: Tensor, dim: int, *_args: Any, out: Tensor) -> int:
     """FLOPs of a softmax over the stored elements along one dimension.
 
     a: [..., n, ...], sparse -> out: the same shape
-    Counts 5 for each element that is stored, less 2 for each row, less 1 for a logarithm
-    of it: as `_softmax`.
+    Counts 5 for each element that is stored, less 2 for each row, as `_softmax`.
     Source: the stable definition. Every row is taken to store something, as long as
     there are enough elements: that is data, so it is a convention.
     """
     return 5 * stored(a) - 2 * _softmax_rows(a, dim)
 
 
-@sparse_formula("_sparse_softmax_backward_data", "_sparse_log_softmax_backward_data")
+@_by_what_is_stored("_sparse_log_softmax")
+def sparse_log_softmax(a: Tensor, dim: int, *_args: Any, out: Tensor) -> int:
+    """FLOPs of a log-softmax over the stored elements along one dimension.
+
+    a: [..., n, ...], sparse -> out: the same shape
+    Counts 5 for each element that is stored, less 1 for each row, as `_log_softmax`.
+    Source: the stable definition, with rows as a sparse softmax takes them.
+    """
+    return 5 * stored(a) - _softmax_rows(a, dim)
+
+
+@_by_what_is_stored("_sparse_softmax_backward_data", "_sparse_log_softmax_backward_data")
 def sparse_softmax_backward(
     _grad: Tensor, output: Tensor, dim: int, _self: Tensor, *, out: Tensor
 ) -> int:
@@ -279,82 +328,6 @@ def sparse_softmax_backward(
     grad, output: [..., n, ...], sparse -> out: the same shape
     Counts 4 for each element that is stored, less 1 for each row: as
     `_softmax_backward_data`.
-    Source: the derivative of the definition; rows as for the forward.
+    Source: the derivative of the definition, with rows as the forward takes them.
     """
     return 4 * stored(output) - _softmax_rows(output, dim)
-
-
-@formula("_sparse_semi_structured_linear")
-def semi_structured_linear(
-    x: Tensor,
-    weight: Tensor,
-    _places: Tensor,
-    *,
-    out: Tensor,
-    bias: Tensor | None = None,
-    activation: str | None = None,
-    **_: Any,
-) -> Work:
-    """FLOPs of a linear layer of whose weight every second element is zero, two of four.
-
-    x: [..., k], weight: [n, k/2], packed -> out: [..., n]
-    Counts k/2 multiply-accumulates for each element of out, an add with a bias, and the
-    activation: 1 for relu, 2 for silu.
-    Source: the definition: what is packed away is not multiplied.
-    """
-    arithmetic = out.numel() * ((bias is not None) + ACTIVATIONS[activation or "none"])
-    return Work(macs=out.numel() * weight.shape[1], arithmetic=arithmetic)
-
-
-@formula("_sparse_semi_structured_mm")
-def semi_structured_mm(a: Tensor, _places: Tensor, b: Tensor, *, out: Tensor, **_: Any) -> Work:
-    """FLOPs of a product with a matrix of which two of four elements are zero.
-
-    a: [m, k/2], packed, b: [k, n] -> out: [m, n]
-    Counts m*n*k/2 multiply-accumulates.
-    Source: the definition: what is packed away is not multiplied.
-    """
-    return Work(macs=a.shape[0] * a.shape[1] * b.shape[1])
-
-
-@formula("_sparse_semi_structured_addmm")
-def semi_structured_addmm(
-    _self: Tensor,
-    a: Tensor,
-    places: Tensor,
-    b: Tensor,
-    *,
-    out: Tensor,
-    alpha: Any = 1,
-    beta: Any = 1,
-    **_: Any,
-) -> Work:
-    """FLOPs of a product with a matrix of which two of four are zero, added to a matrix.
-
-    self: broadcast to [m, n], a: [m, k/2], packed, b: [k, n] -> out: [m, n]
-    Counts m*n*k/2 multiply-accumulates, m*n adds, and scalars as `addmm`.
-    Source: the definition: what is packed away is not multiplied.
-    """
-    product = semi_structured_mm(a, places, b, out=out)
-    return product + Work(arithmetic=added(out.numel(), False, beta, alpha))
-
-
-@formula("_cslt_sparse_mm")
-def cslt_mm(
-    _a: Tensor,
-    b: Tensor,
-    bias: Tensor | None = None,
-    alpha: Tensor | None = None,
-    *_args: Any,
-    out: Tensor,
-    **_: Any,
-) -> Work:
-    """FLOPs of a product with a matrix of which two of four elements are zero, by cuSPARSELt.
-
-    a: packed, b: [k, n] -> out: [m, n], or [n, m]
-    Counts k/2 multiply-accumulates for each element of out, an add with a bias and a
-    multiply with alpha.
-    Source: the definition: what is packed away is not multiplied.
-    """
-    extras = (bias is not None) + (alpha is not None)
-    return Work(macs=out.numel() * (b.shape[0] // 2), arithmetic=out.numel() * extras)

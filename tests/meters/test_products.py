@@ -222,20 +222,28 @@ def test_a_linear_backward_counts_the_gradients_that_are_asked_for(op, mask, mac
 
 
 def test_a_linear_layer_in_the_layout_of_onednn_counts_forward_and_backward():
-    x = ones(M, K)
-    weight = ones(N, K).requires_grad_()
-    bias = ones(N).requires_grad_()
+    x = ones(M, K).to_mkldnn().requires_grad_()
+    weight, bias = ones(N, K).requires_grad_(), ones(N).requires_grad_()
 
     def call():
-        return torch._C._nn.mkldnn_linear(x.to_mkldnn(), weight, bias).to_dense()
+        return torch._C._nn.mkldnn_linear(x, weight, bias).to_dense()
 
     with torch.no_grad():
         m = measure(call)
     assert (m.macs, m.flops) == (M * K * N, 2 * M * K * N + M * N)
     assert m.uncounted == ()
-    out = meta(M, N)
+    m = measure(call, train=True)
+    assert m.macs == 3 * M * K * N
+    # Adding the bias, its gradient, and the loss, which is a sum.
+    assert m.flops == 2 * m.macs + M * N + (M - 1) * N + (M * N - 1)
+    assert m.uncounted == ()
+
+
+def test_the_parts_of_that_backward_count_alone():
+    out, weight = meta(M, N), meta(N, K)
     of_x = formula_for("aten::mkldnn_linear_backward_input")([M, K], out, weight, out=None)
-    of_weight = formula_for("aten::mkldnn_linear_backward_weights")(out, x, weight, True, out=None)
+    parts = formula_for("aten::mkldnn_linear_backward_weights")
+    of_weight = parts(out, meta(M, K), weight, True, out=None)
     assert (of_x.macs, of_x.arithmetic) == (M * K * N, 0)
     assert (of_weight.macs, of_weight.arithmetic) == (M * K * N, (M - 1) * N)
 

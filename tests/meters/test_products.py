@@ -181,25 +181,28 @@ def test_the_backward_of_a_bilinear_layer_counts_the_contractions_that_torch_run
     tensors = [t.requires_grad_() for t in (x1, x2, weight)]
     m = measure(functional.bilinear, *tensors, train=True)
     forward = BATCH * OUT * (LEFT * RIGHT + RIGHT)
-    # Of x1: grad with the weight element by element, then with x2 over RIGHT; each
-    # slice of the 40 outputs is added to the others.
-    of_x1 = BATCH * OUT * (LEFT * RIGHT + LEFT * RIGHT)
-    of_weight = BATCH * OUT * (LEFT + LEFT * RIGHT)
-    of_x2 = BATCH * OUT * (LEFT * RIGHT + RIGHT)
-    assert m.macs == forward + of_x1 + of_weight + of_x2
-    slices = (OUT - 1) * BATCH * (LEFT + RIGHT)
+    # Of x1: grad with the weight element by element, then with x2 over RIGHT.
+    # Of the weight: x1 with grad element by element, then with x2 over BATCH.
+    # Of x2: x1 with the weight over LEFT, then with grad element by element.
+    contracted = 3 * BATCH * OUT * LEFT * RIGHT
+    multiplies = BATCH * OUT * (LEFT * RIGHT + LEFT + RIGHT)
+    assert m.macs == forward + contracted
+    slices = (OUT - 1) * BATCH * (LEFT + RIGHT)  # of the gradients of x1 and x2
     seed = BATCH * OUT - 1  # the loss is a sum
-    assert m.flops == 2 * m.macs + slices + seed
+    assert m.flops == 2 * m.macs + multiplies + slices + seed
     assert m.uncounted == ()
 
 
 def test_an_axis_that_one_factor_has_alone_is_added_up_before():
     # sum over i and j of a[b, i] * w[i] * c[b, j]: c is summed over j first.
-    a, w, c = ones(B, M), ones(M), ones(B, K)
-    m = measure(aten._trilinear.default, a, w, c, [2], [0, 2], [1], [1, 2], 0)
-    # One slice for each b: i is summed with the weight, and j in c alone.
-    assert m.macs == B * (M + 1)
-    assert m.flops == 2 * m.macs + B * (K - 1)
+    factors = (ones(B, M), ones(M), ones(B, K))
+    layout = ([2], [0, 2], [1], [1, 2], 0)
+    m = measure(aten._trilinear.default, *factors, *layout)
+    # One slice for each b: i is summed with the weight, j in c alone, and they multiply.
+    assert m.macs == B * M
+    assert m.flops == 2 * m.macs + B * (K - 1) + B
+    complex_ = measure(aten._trilinear.default, *(x.cfloat() for x in factors), *layout)
+    assert complex_.flops == 8 * m.macs + 2 * B * (K - 1) + 6 * B
 
 
 def linear_backward(op, mask):

@@ -312,19 +312,22 @@ def trilinear(
     For torch.nn.Bilinear, i1: [b, i], i2 (the weight): [o, i, j], i3: [b, j] -> out: [b, o]
     Counts b*o*i*j multiply-accumulates for i1 with the weight and b*o*j for the result
     with i3; in general, two contractions for each slice of the unrolled dimension, and
-    the adds of the slices when that dimension is summed over.
+    the adds of the slices when that dimension is summed over. Where two tensors meet and
+    nothing is summed, as in the backward, their products are multiplies and no MACs.
     Source: the order in which torch contracts them, from left to right.
     """
     sizes = _trilinear_sizes((i1, i2, i3), (expand1, expand2, expand3))
-    dims = [dim for dim in range(len(sizes)) if dim != unroll_dim]
-    first = {dim for dim in dims if dim in sumdim and dim in expand3}
-    inner, left = _contract(sizes, set(dims) - set(expand1), set(dims) - set(expand2), first)
-    outer, left = _contract(sizes, left, set(dims) - set(expand3), set(dims) & set(sumdim) - first)
-    work = _repeated(inner + outer, sizes[unroll_dim])
+    dims = {dim for dim in range(len(sizes)) if dim != unroll_dim}
+    summed = dims & set(sumdim)
+    first = summed & set(expand3)
+    inner, left = _contract(sizes, dims - set(expand1), dims - set(expand2), first)
+    outer, _ = _contract(sizes, left, dims - set(expand3), summed - first)
+    slices = sizes[unroll_dim]
+    macs, multiplies, adds = (slices * (a + b) for a, b in zip(inner, outer, strict=True))
     if unroll_dim in sumdim:
-        work += Work(arithmetic=max(0, sizes[unroll_dim] - 1) * out.numel())
-    factor = real_factor(out)
-    return Work(work.macs * factor, work.arithmetic * (2 if factor > 1 else 1))
+        adds += max(0, slices - 1) * out.numel()
+    multiply, add = (6, 2) if out.is_complex() else (1, 1)
+    return Work(macs=macs * real_factor(out), arithmetic=multiplies * multiply + adds * add)
 
 
 def _trilinear_sizes(tensors: tuple[Tensor, ...], expanded: tuple[list[int], ...]) -> list[int]:
@@ -339,19 +342,17 @@ def _trilinear_sizes(tensors: tuple[Tensor, ...], expanded: tuple[list[int], ...
 
 def _contract(
     sizes: list[int], left: set[int], right: set[int], summed: set[int]
-) -> tuple[Work, set[int]]:
-    """Work of contracting two tensors that have these dimensions, and those that remain.
+) -> tuple[tuple[int, int, int], set[int]]:
+    """MACs, multiplies and adds of contracting two tensors, and the dimensions that remain.
 
-    A summed dimension that one of them alone has is added up before.
+    left, right: the dimensions that they have. A summed one that one of them alone has is
+    added up before.
     """
     alone = summed & (left ^ right)
     adds = 0
     for side in (left, right):
         before = math.prod(sizes[dim] for dim in side)
         adds += before - math.prod(sizes[dim] for dim in side - alone)
-    macs = math.prod(sizes[dim] for dim in (left | right) - alone)
-    return Work(macs=macs, arithmetic=adds), (left | right) - summed
-
-
-def _repeated(work: Work, count: int) -> Work:
-    return Work(work.macs * count, work.arithmetic * count)
+    products = math.prod(sizes[dim] for dim in (left | right) - alone)
+    work = (products, 0, adds) if summed - alone else (0, products, adds)
+    return work, (left | right) - summed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -18,7 +19,7 @@ def real_factor(tensor: Tensor) -> int:
 
 
 @formula("mm", "_int_mm")
-def mm(a: Tensor, b: Tensor, *, out: Tensor, **_: Any) -> Work:
+def mm(a: Tensor, b: Tensor, *_args: Any, out: Tensor, **_: Any) -> Work:
     """FLOPs of a matrix product.
 
     a: [m, k], b: [k, n] -> out: [m, n]
@@ -28,8 +29,23 @@ def mm(a: Tensor, b: Tensor, *, out: Tensor, **_: Any) -> Work:
     return Work(macs=a.shape[0] * a.shape[1] * b.shape[1] * real_factor(out))
 
 
+@formula("_foreach_mm")
+def foreach_mm(left: list[Tensor], right: list[Tensor], *, out: list[Tensor]) -> Work:
+    """FLOPs of a list of matrix products.
+
+    left: [m, k] each, right: [k, n] each -> out: [m, n] each
+    Counts each as `mm`.
+    Source: the definition of the product. Assumes dense inputs.
+    """
+    return sum(map(_one_product, left, right, out), Work())
+
+
+def _one_product(a: Tensor, b: Tensor, out: Tensor) -> Work:
+    return mm(a, b, out=out)
+
+
 @formula("bmm")
-def bmm(a: Tensor, b: Tensor, *, out: Tensor, **_: Any) -> Work:
+def bmm(a: Tensor, b: Tensor, *_args: Any, out: Tensor, **_: Any) -> Work:
     """FLOPs of a batched matrix product.
 
     a: [b, m, k], b: [b, k, n] -> out: [b, m, n]
@@ -61,26 +77,46 @@ def dot(a: Tensor, b: Tensor, *, out: Tensor) -> Work:
     return Work(macs=a.shape[0] * real_factor(out))
 
 
-def _added(out: Tensor, beta: Any, alpha: Any) -> int:
-    """FLOPs of `beta * self + alpha * product`, over the elements of `out`.
+def times(scalar: Any, is_complex: bool) -> int:
+    """FLOPs of multiplying one element by a scalar of the call: none by 1.
 
-    out: any shape.
+    A complex number takes two multiplies by a real scalar, and six operations by a
+    complex one.
+    """
+    if scalar == 1:
+        return 0
+    if not is_complex:
+        return 1
+    return 6 if isinstance(scalar, complex) else 2
+
+
+def added(numel: int, is_complex: bool, beta: Any, alpha: Any) -> int:
+    """FLOPs of `beta * self + alpha * product`, over `numel` elements.
+
     Counts one add for each element when beta is not 0, and one multiply for each
-    of beta and alpha that is not 1. A complex add is 2, a complex multiply 6.
+    of beta and alpha that is not 1. A complex add is 2.
     Source: the definition in the documentation of torch.addmm.
     """
-    add, multiply = (2, 6) if out.is_complex() else (1, 1)
-    per_element = 0
+    per_element = times(alpha, is_complex)
     if beta != 0:
-        per_element += add + (multiply if beta != 1 else 0)
-    if alpha != 1:
-        per_element += multiply
-    return out.numel() * per_element
+        per_element += (2 if is_complex else 1) + times(beta, is_complex)
+    return numel * per_element
+
+
+def _added(out: Tensor, beta: Any, alpha: Any) -> int:
+    return added(out.numel(), out.is_complex(), beta, alpha)
 
 
 @formula("addmm")
 def addmm(
-    self: Tensor, a: Tensor, b: Tensor, *, out: Tensor, beta: Any = 1, alpha: Any = 1, **_: Any
+    self: Tensor,
+    a: Tensor,
+    b: Tensor,
+    *_args: Any,
+    out: Tensor,
+    beta: Any = 1,
+    alpha: Any = 1,
+    **_: Any,
 ) -> Work:
     """FLOPs of a matrix product added to a matrix, which is a linear layer with bias.
 
@@ -93,7 +129,14 @@ def addmm(
 
 @formula("baddbmm")
 def baddbmm(
-    self: Tensor, a: Tensor, b: Tensor, *, out: Tensor, beta: Any = 1, alpha: Any = 1, **_: Any
+    self: Tensor,
+    a: Tensor,
+    b: Tensor,
+    *_args: Any,
+    out: Tensor,
+    beta: Any = 1,
+    alpha: Any = 1,
+    **_: Any,
 ) -> Work:
     """FLOPs of a batched matrix product added to a batch of matrices.
 
@@ -131,18 +174,16 @@ def addmv(
 
 
 @formula("addr")
-def addr(
-    self: Tensor, a: Tensor, b: Tensor, *, out: Tensor, beta: Any = 1, alpha: Any = 1
-) -> Work | None:
+def addr(self: Tensor, a: Tensor, b: Tensor, *, out: Tensor, beta: Any = 1, alpha: Any = 1) -> Work:
     """FLOPs of an outer product added to a matrix.
 
     self: broadcast to [m, n], a: [m], b: [n] -> out: [m, n]
-    Counts m*n multiplies and m*n adds; nothing is accumulated, so no MACs.
-    Source: the definition in the documentation of torch.addr. Complex is not counted.
+    Counts m*n multiplies, six for complex numbers, and m*n adds; nothing is
+    accumulated, so no MACs.
+    Source: the definition in the documentation of torch.addr.
     """
-    if out.is_complex():
-        return None
-    return Work(arithmetic=a.shape[0] * b.shape[0] + _added(out, beta, alpha))
+    multiply = 6 if out.is_complex() else 1
+    return Work(arithmetic=a.shape[0] * b.shape[0] * multiply + _added(out, beta, alpha))
 
 
 @formula("mkldnn_linear")
@@ -177,3 +218,141 @@ def addmm_activation(
     """
     activation = Work(arithmetic=out.numel() * (5 if use_gelu else 1))
     return addmm(self, a, b, out=out, beta=beta, alpha=alpha) + activation
+
+
+def gradients_of_product(grad: Tensor, terms: int, asked: int, *, rows: int = 0) -> Work:
+    """Work of the gradients of a product: `asked` of them, and of a bias over some rows."""
+    bias = grad.numel() - grad.numel() // rows if rows else 0
+    return Work(
+        macs=asked * grad.numel() * terms * real_factor(grad),
+        arithmetic=bias * (2 if grad.is_complex() else 1),
+    )
+
+
+@formula("linear_backward", "mkldnn_linear_backward")
+def linear_backward(x: Tensor, grad: Tensor, weight: Tensor, mask: list[bool], *, out: Any) -> Work:
+    """FLOPs of the backward of a linear layer.
+
+    x: [..., k], grad: [..., n], weight: [n, k] -> out: gradients of x, weight and bias
+    Counts, for the gradients of x and of weight that are asked for, k
+    multiply-accumulates for each element of grad, and for that of the bias the adds of
+    its sum over the rows.
+    Source: the derivative of the definition of torch.nn.Linear.
+    """
+    of_x, of_weight, of_bias = mask
+    rows = grad.numel() // max(1, weight.shape[0]) if of_bias else 0
+    return gradients_of_product(grad, weight.shape[1], of_x + of_weight, rows=rows)
+
+
+@formula("mkldnn_linear_backward_input")
+def mkldnn_linear_backward_input(
+    size: list[int], grad: Tensor, weight: Tensor, *, out: Tensor
+) -> Work:
+    """FLOPs of the gradient of the input of a linear layer, in oneDNN's own layout.
+
+    grad: [..., n], weight: [n, k] -> out: [..., k]
+    Counts k multiply-accumulates for each element of grad.
+    Source: the derivative of the definition of torch.nn.Linear.
+    """
+    return gradients_of_product(grad, weight.shape[1], 1)
+
+
+@formula("mkldnn_linear_backward_weights")
+def mkldnn_linear_backward_weights(
+    grad: Tensor, x: Tensor, weight: Tensor, has_bias: bool, *, out: Any
+) -> Work:
+    """FLOPs of the gradients of weight and bias of a linear layer, in oneDNN's own layout.
+
+    grad: [..., n], x: [..., k] -> out: [n, k], and [n] with a bias
+    Counts k multiply-accumulates for each element of grad, and the adds of the sum over
+    the rows with a bias.
+    Source: the derivative of the definition of torch.nn.Linear.
+    """
+    rows = grad.numel() // max(1, weight.shape[0]) if has_bias else 0
+    return gradients_of_product(grad, weight.shape[1], 1, rows=rows)
+
+
+@formula("matmul_backward")
+def matmul_backward(
+    grad: Tensor, self: Tensor, other: Tensor, mask: list[bool], *, out: Any
+) -> Work:
+    """FLOPs of the backward of a product of any dimensions.
+
+    self: [..., m, k], other: [..., k, n], grad: [..., m, n] -> out: gradients of both
+    Counts, for each gradient that is asked for, k multiply-accumulates for each element
+    of grad, and the adds over the dimensions of a batch that was broadcast.
+    Source: the derivative of the definition of torch.matmul.
+    """
+    work = gradients_of_product(grad, self.shape[-1], sum(mask))
+    if self.dim() > 1 and other.dim() > 1:
+        whole = grad.numel() // max(1, grad.shape[-1] * grad.shape[-2])
+        add = 2 if grad.is_complex() else 1
+        for operand, is_asked in zip((self, other), mask, strict=True):
+            size = operand.shape[-1] * operand.shape[-2]
+            if is_asked:
+                work += Work(arithmetic=(whole * size - operand.numel()) * add)
+    return work
+
+
+@formula("_trilinear")
+def trilinear(
+    i1: Tensor,
+    i2: Tensor,
+    i3: Tensor,
+    expand1: list[int],
+    expand2: list[int],
+    expand3: list[int],
+    sumdim: list[int],
+    unroll_dim: int = 1,
+    *,
+    out: Tensor,
+) -> Work:
+    """FLOPs of a sum over products of three tensors, which is a bilinear layer.
+
+    For torch.nn.Bilinear, i1: [b, i], i2 (the weight): [o, i, j], i3: [b, j] -> out: [b, o]
+    Counts b*o*i*j multiply-accumulates for i1 with the weight and b*o*j for the result
+    with i3; in general, two contractions for each slice of the unrolled dimension, and
+    the adds of the slices when that dimension is summed over. Where two tensors meet and
+    nothing is summed, as in the backward, their products are multiplies and no MACs.
+    Source: the order in which torch contracts them, from left to right.
+    """
+    sizes = _trilinear_sizes((i1, i2, i3), (expand1, expand2, expand3))
+    dims = {dim for dim in range(len(sizes)) if dim != unroll_dim}
+    summed = dims & set(sumdim)
+    first = summed & set(expand3)
+    inner, left = _contract(sizes, dims - set(expand1), dims - set(expand2), first)
+    outer, _ = _contract(sizes, left, dims - set(expand3), summed - first)
+    slices = sizes[unroll_dim]
+    macs, multiplies, adds = (slices * (a + b) for a, b in zip(inner, outer, strict=True))
+    if unroll_dim in sumdim:
+        adds += max(0, slices - 1) * out.numel()
+    multiply, add = (6, 2) if out.is_complex() else (1, 1)
+    return Work(macs=macs * real_factor(out), arithmetic=multiplies * multiply + adds * add)
+
+
+def _trilinear_sizes(tensors: tuple[Tensor, ...], expanded: tuple[list[int], ...]) -> list[int]:
+    """The size of every dimension, of those tensors that have it."""
+    sizes = [1] * (tensors[0].dim() + len(expanded[0]))
+    for tensor, missing in zip(tensors, expanded, strict=True):
+        own = [dim for dim in range(len(sizes)) if dim not in missing]
+        for dim, size in zip(own, tensor.shape, strict=True):
+            sizes[dim] = size
+    return sizes
+
+
+def _contract(
+    sizes: list[int], left: set[int], right: set[int], summed: set[int]
+) -> tuple[tuple[int, int, int], set[int]]:
+    """MACs, multiplies and adds of contracting two tensors, and the dimensions that remain.
+
+    left, right: the dimensions that they have. A summed one that one of them alone has is
+    added up before.
+    """
+    alone = summed & (left ^ right)
+    adds = 0
+    for side in (left, right):
+        before = math.prod(sizes[dim] for dim in side)
+        adds += before - math.prod(sizes[dim] for dim in side - alone)
+    products = math.prod(sizes[dim] for dim in (left | right) - alone)
+    work = (products, 0, adds) if summed - alone else (0, products, adds)
+    return work, (left | right) - summed

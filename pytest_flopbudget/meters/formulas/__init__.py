@@ -11,6 +11,11 @@ from pytest_flopbudget.meters.formulas import (
     normalization,
     pointwise,
     pooling,
+    quantized,
+    quantized_elementwise,
+    quantized_onednn,
+    quantized_recurrent,
+    quantizing,
     recurrent,
     reductions,
 )
@@ -27,6 +32,11 @@ FAMILIES = (
     normalization,
     pointwise,
     pooling,
+    quantized,
+    quantized_elementwise,
+    quantized_onednn,
+    quantized_recurrent,
+    quantizing,
     recurrent,
     reductions,
 )

@@ -10,9 +10,12 @@ from typing import Final
 from pytest_flopbudget.meters.formulas.registry import declare_free
 
 ALLOCATIONS: Final = (
+    "_empty_affine_quantized",
+    "_empty_per_channel_affine_quantized",
     "empty",
     "empty_like",
     "empty_permuted",
+    "empty_quantized",
     "empty_strided",
     "new_empty",
     "new_empty_strided",
@@ -32,6 +35,12 @@ QUESTIONS: Final = (
     "is_coalesced",
     "is_pinned",
     "is_same_size",
+    "q_per_channel_axis",
+    "q_per_channel_scales",
+    "q_per_channel_zero_points",
+    "q_scale",
+    "q_zero_point",
+    "qscheme",
     "record_stream",
     "sparse_dim",
     "stride",
@@ -156,3 +165,50 @@ LOGIC: Final = (
 
 for _names in (ALLOCATIONS, QUESTIONS, FILLS, RANDOM, COPIES, LOGIC):
     declare_free(*_names)
+
+PACKING: Final = (
+    "_convert_weight_to_int4pack",
+    "_convert_weight_to_int4pack_for_cpu",
+    "_dyn_quant_pack_4bit_weight",
+    "_make_per_channel_quantized_tensor",
+    "_make_per_tensor_quantized_tensor",
+    "_quantized::conv2d_prepack",
+    "_quantized::conv3d_prepack",
+    "_quantized::conv_transpose1d_prepack",
+    "_quantized::conv_transpose2d_prepack",
+    "_quantized::conv_transpose3d_prepack",
+    "_quantized::linear_prepack",
+    "_quantized::linear_prepack_fp16",
+    "_quantized::linear_prepack_fp16_legacy",
+    "_quantized::linear_prepack_legacy",
+    "_quantized::wrapped_fbgemm_pack_gemm_matrix_fp16",
+    "fbgemm_pack_gemm_matrix_fp16",
+    "fbgemm_pack_quantized_matrix",
+    "int_repr",
+    "onednn::linear_prepack_fp16",
+    "onednn::qconv_prepack",
+    "onednn::qlinear_prepack",
+    "quantization::_Bfloat16QuantizedToFloat",
+    "quantization::_FloatToBfloat16Quantized",
+    "quantized::conv1d_prepack",
+    "quantized::conv2d_prepack",
+    "quantized::conv3d_prepack",
+    "quantized::conv_prepack",
+    "quantized::conv_transpose1d_prepack",
+    "quantized::conv_transpose2d_prepack",
+    "quantized::conv_transpose3d_prepack",
+    "quantized::dropout",
+    "quantized::embedding_bag_prepack",
+    "quantized::linear_prepack",
+    "quantized::linear_prepack_fp16",
+    "quantized::linear_prepack_fp16_legacy",
+    "quantized::linear_prepack_legacy",
+    "quantized::linear_unpack",
+    "quantized::linear_unpack_fp16",
+    "quantized::make_quantized_cell_params",
+    "quantized::make_quantized_cell_params_dynamic",
+    "quantized_decomposed::convert_element_type",
+)
+"""Rearrange weights for a library, or say what integers stand for; dropout only evaluates."""
+
+declare_free(*PACKING)

@@ -59,12 +59,10 @@ def tensors_in_package(packed: Any) -> list[tuple[Tensor, int]]:
 
 def _unpacked(packed: Any) -> Iterator[tuple[Tensor, int]]:
     if not packed._has_method("unpack"):
-        # A recurrent cell: biases of its own, and a linear layer's package for each matrix.
+        # A recurrent cell: two linear layers, and for its own use their biases again.
         for part in packed.__getstate__()[0]:
             for value in part if isinstance(part, list | tuple) else ():
-                if isinstance(value, Tensor):
-                    yield value, value.nbytes
-                elif isinstance(value, torch.ScriptObject):
+                if isinstance(value, torch.ScriptObject):
                     yield from _unpacked(value)
         return
     result = packed.unpack()

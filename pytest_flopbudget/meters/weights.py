@@ -104,18 +104,14 @@ class Weights:
 def owned_tensors(path: str, root: nn.Module) -> Iterator[tuple[Site, Tensor]]:
     """Every parameter and buffer at and below a root, each with its owner's dotted path.
 
-    Also the biases that quantised recurrent cells keep as attributes, as parameters. Lazy
-    parameters that have no shape yet are left out. Inside a transform such as vmap the
-    tensor that the transform works on stands for its slice.
+    Lazy parameters that have no shape yet are left out. Inside a transform such as vmap
+    the tensor that the transform works on stands for its slice.
     """
     for full, module in _modules(path, root):
         for kind, tensors in ((PARAMETER, module._parameters), (BUFFER, module._buffers)):
             for tensor in tensors.values():
                 if tensor is not None and not nn.parameter.is_lazy(tensor):
                     yield (full, kind), _unwrapped(tensor)
-        if is_packed(_attribute(module, "_packed_weight_ih")):
-            for name in ("bias_ih", "bias_hh"):
-                yield (full, PARAMETER), _attribute(module, name)
 
 
 def parts_of(tensor: Tensor) -> list[Tensor]:
@@ -166,7 +162,7 @@ def _packages(path: str, root: nn.Module) -> Iterator[tuple[Site, _Package]]:
         if isinstance(module, torch.jit.ScriptModule):
             # Each look at an attribute makes a new object, so the module stands for it.
             for name in _SCRIPTED_NAMES:
-                value = _attribute(module, name)
+                value = getattr(module, name, None)
                 if is_packed(value):
                     package = _Package(content=value, holder=module, name=name)
                     yield (full, PARAMETER), package
@@ -174,13 +170,6 @@ def _packages(path: str, root: nn.Module) -> Iterator[tuple[Site, _Package]]:
             for value in vars(module).values():
                 if is_packed(value):
                     yield (full, PARAMETER), _Package(content=value, holder=value)
-
-
-def _attribute(module: nn.Module, name: str) -> Any:
-    """An attribute of a module that is neither parameter, buffer nor module; None if none."""
-    if isinstance(module, torch.jit.ScriptModule):
-        return getattr(module, name, None)
-    return vars(module).get(name)
 
 
 def _modules(path: str, root: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -152,7 +152,8 @@ def wrapped_linear_unpacked(
     """Operations of a quantised linear layer between floating-point tensors.
 
     x: [..., k], weight: [n, k] -> out: [..., n]
-    Counts as `wrapped_linear`, and 5 for each element of the weight.
+    Counts as `_quantized::_wrapped_quantized_linear_prepacked`, and 5 for each element of
+    the weight.
     Source: the definition: the weight is quantised at every call.
     """
     return wrapped_linear(x, out=out) + Work(arithmetic=QUANTIZE * weight.numel())
@@ -202,7 +203,7 @@ def half_linear_relu(x: Tensor, weight: Tensor, bias: Tensor | None, *, out: Ten
     """FLOPs of a linear layer with a weight of half precision, and a ReLU.
 
     x: [..., k], weight: [n, k] in any layout, bias: [n] or None -> out: [..., n]
-    Counts as `half_linear`, and a comparison for each element of out.
+    Counts as `onednn::linear_dynamic_fp16`, and a comparison for each element of out.
     Source: the definition of torch.nn.Linear.
     """
     return half_linear(x, weight, bias, out=out) + Work(arithmetic=out.numel())

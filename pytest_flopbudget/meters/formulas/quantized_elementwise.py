@@ -307,7 +307,7 @@ def pack_bytes_in_range(weight: Tensor, _ranges: Tensor, *, out: Tensor) -> int:
 
     weight: [rows, d], ranges: [rows, 2] -> out: [rows, packed]
     Counts, for each row, 3 for the scale and its inverse and 3 for each element.
-    Source: as `pack_bytes`, without minimum and maximum.
+    Source: FBGEMM's algorithm, as ATen writes it.
     """
     return _pack_rows(weight, 3, 3)
 
@@ -334,8 +334,8 @@ def pack_bits(
     """FLOPs of quantising a table to a few bits by the range of each row.
 
     weight: [rows, d] -> out: [rows, packed]
-    Counts, for each row, as `pack_bytes` and two comparisons more for each element, which is
-    clamped: 7d + 1. The search for the best range is not counted.
+    Counts, for each row, 5d + 1 as for bytes, and two comparisons more for each element,
+    which is clamped: 7d + 1. The search for the best range is not counted.
     Source: FBGEMM's algorithm, as ATen writes it.
     """
     return None if optimized_qparams else _pack_rows(weight, 7, 1)
@@ -353,6 +353,6 @@ def pack_bits_in_range(
     weight: [rows, d], ranges: [rows, 2] -> out: [rows, packed]
     Counts, for each row, 3 for the scale and its inverse and 5 for each element. The
     search for the best range is not counted.
-    Source: as `pack_bits`, without minimum and maximum.
+    Source: FBGEMM's algorithm, as ATen writes it.
     """
     return None if optimized_qparams else _pack_rows(weight, 5, 3)

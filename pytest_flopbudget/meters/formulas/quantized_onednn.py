@@ -89,7 +89,8 @@ def convolution(x: Tensor, *args: Any, out: Tensor) -> Work | None:
 
     x: [n, in_channels, *size], weight: [out_channels, in_channels/groups, *kernel], packed;
     another tensor: the shape of out, or None -> out: [n, out_channels, *out_size]
-    Counts the integer multiply-accumulates of the definition, and all else as `linear`.
+    Counts the integer multiply-accumulates of the definition, and all else as
+    `onednn::qlinear_pointwise`.
     Source: the definition. It is all integer work if out is, else only the products are.
     """
     weight = args[2]

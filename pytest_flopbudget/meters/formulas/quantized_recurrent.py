@@ -110,11 +110,11 @@ def _cell(gates: int) -> Formula:
         """Operations of one step of a recurrent cell with packed weights.
 
         x: [n, i], state: [n, h], weights: [gates*h, i] and [gates*h, h], packed -> out: [n, h]
-        Counts as one step of `network`: gates*h*(i + h) multiply-accumulates a row, the adds of
-        two biases (2*gates*h), and for each element of the state 13 (LSTM), 10 (GRU) or 2
+        Counts, for each row, gates*h*(i + h) multiply-accumulates, the adds of two biases
+        (2*gates*h), and for each element of the state 13 (LSTM), 10 (GRU) or 2
         (RNN). Quantised, the multiply-accumulates are integer ones, and there are more in
         floating point: a multiply by the scales for each product (2*gates*h a row), and
-        7e + 7 for each of the e elements of x and of the state.
+        7e + 7 for the e elements of x, as much for the state.
         Source: the definitions of torch.nn.LSTMCell, GRUCell and RNNCell.
         """
         state = states if isinstance(states, Tensor) else states[0]

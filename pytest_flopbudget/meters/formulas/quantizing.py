@@ -128,7 +128,7 @@ def choose_scale_per_token(x: Tensor, *_args: Any, out: Any) -> int:
 
     x: [m, n] -> out: [m, 1] twice
     Counts, for each row, n - 1 comparisons for the minimum, as many for the maximum, and 9.
-    Source: as `choose_scale`, for each row.
+    Source: the definition; the scale is ATen's ChooseQuantizationParams.
     """
     rows = int(out[0].numel())
     return 2 * (x.numel() - rows) + RANGE_TO_SCALE * rows
@@ -232,7 +232,7 @@ def observe_and_fake_quantize(
 
     x: [n] in any shape, with k channels, or k = 1 -> out: the shape of x, and the mask
     Counts the minimum and the maximum (2n - 2k), both moving averages (6k), the scales (9k)
-    and 9 for each element as `fake_quantize`.
+    and 9 for each element to quantise it, go back, and make the mask.
     Source: ATen's algorithm. Counted as if both were on: tensors can switch them off.
     """
     channels = x.shape[ch_axis] if per_row_fake_quant else 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.ao import quantization
 from torch.ao.nn import quantized as nnq
@@ -11,6 +13,7 @@ from torch.nn.utils import parametrizations, prune
 from torch.utils._python_dispatch import return_and_correct_aliasing
 
 from pytest_flopbudget import FlopCounter, MemoryTracker, measure
+from pytest_flopbudget.meters.extents import SeenMemory
 
 pytestmark = [
     # What is tested here is deprecated in favour of torchao, and is in use.
@@ -166,6 +169,24 @@ def test_weights_of_a_model_that_died_are_not_taken_for_those_of_the_next():
             nn.Linear(4, 4)(torch.randn(2, 4))
 
     assert measure(run).params == 3 * 20
+
+
+@st.composite
+def _extents(draw):
+    sizes = draw(st.lists(st.integers(0, 4), max_size=3))
+    strides = [draw(st.integers(0, 9)) for _ in sizes]
+    return sizes, strides, draw(st.integers(0, 20))
+
+
+@given(st.lists(_extents(), max_size=5))
+def test_each_place_in_memory_counts_once_whatever_the_strides(extents):
+    places = torch.arange(100)
+    seen, known = SeenMemory(), set()
+    for extent in extents:
+        view = places.as_strided(*extent)
+        before = len(known)
+        known.update(view.flatten().tolist())
+        assert seen.add(view) == 8 * (len(known) - before)
 
 
 # --- sparse and nested

@@ -130,6 +130,12 @@ has_kernel: Final = torch._C._dispatch_has_kernel_for_dispatch_key
 _OF_TORCH: Final = frozenset({"aten", "prims"})
 """Namespaces whose kernels are torch's own, and known by name."""
 _ANY_ARGUMENTS: Final = 9
+_COMPUTE_THEMSELVES: Final = (
+    "aten::choose_qparams_optimized",
+    "aten::fbgemm_",
+    "aten::_saturate_weight_to_fp16",
+)
+"""Composites that call no operator for their work: their formulas stand, where they are seen."""
 _REAL_OF_COMPLEX: Final = frozenset({"aten::abs", "aten::angle"})
 """Element-wise operators whose real result may come of complex numbers, at another cost."""
 _VIEWS_BY_HAND: Final = frozenset(
@@ -222,7 +228,9 @@ def _road(  # noqa: PLR0911 - one return for each road
     # The kernel in C++, which runs without a counter too: torch has Python ones for tracing
     # beside some, and they do not always do the same.
     is_composite = has_kernel(func.name(), _COMPOSITE) and not has_kernel(func.name(), _KEYS.CPU)
-    if formula is not None and (is_taught(name) or not is_composite):
+    if formula is not None and (
+        is_taught(name) or not is_composite or name.startswith(_COMPUTE_THEMSELVES)
+    ):
         return Road.COUNT
     if name in _VIEWS_BY_HAND or _functional_in(name, _NO_LAUNCH):
         return Road.VIEW

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -11,25 +12,47 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopbudget.core.measurement import Counts
+from pytest_flopbudget.meters.extents import SeenMemory
+from pytest_flopbudget.meters.packed import (
+    is_packed,
+    scales_nbytes,
+    stored_nbytes,
+    tensors_in_package,
+)
 from pytest_flopbudget.meters.storages import BUFFER, PARAMETER, Site, storage_of
+from pytest_flopbudget.meters.storages import parts_of as plain_parts_of
 
 _NO_NAMES: Final = ("", "_orig_mod")
+_SCRIPTED_NAMES: Final = (
+    "_packed_params",
+    "_packed_weight",
+    "_packed_weight_ih",
+    "_packed_weight_hh",
+    "param",
+)
+"""Where torch.ao's modules keep weights; a scripted module does not list its attributes."""
 
 
 class Weights:
-    """The parameters and buffers of the roots that ran; shared storage is counted once."""
+    """The parameters and buffers of the roots that ran; shared storage is counted once.
+
+    Also the weights that quantised modules keep elsewhere, packed for a library.
+    """
 
     def __init__(self) -> None:
         self.by_site: dict[Site, Counts] = {}
-        self._seen: dict[tuple[Any, ...], weakref.ref[Any]] = {}
+        self._seen = SeenMemory()
+        self._packages: dict[tuple[int, str], weakref.ref[Any]] = {}
         self._labels: dict[int, tuple[weakref.ref[Any], Site]] = {}
 
     def learn(self, path: str, root: nn.Module) -> None:
         """Note whose the storages of a root module are."""
-        for site, tensor in owned_tensors(path, root):
-            storage = storage_of(tensor)
-            if storage is not None:
-                self._labels.setdefault(storage._cdata, (weakref.ref(storage), site))
+        with _disable_current_modes():
+            for site, tensor in owned_tensors(path, root):
+                for part in parts_of(tensor):
+                    storage = storage_of(part)
+                    if storage is not None:
+                        self._labels.setdefault(storage._cdata, (weakref.ref(storage), site))
 
     def label(self, tensor: Tensor) -> Site | None:
         """The owner of the tensor's storage, if a root that was learnt owns it."""
@@ -41,42 +64,41 @@ class Weights:
 
     def count(self, path: str, root: nn.Module) -> None:
         """Count the parameters and buffers of a root module, those seen before left out."""
-        for site, tensor in owned_tensors(path, root):
-            if self._is_new(tensor):
-                is_parameter = site[1] == PARAMETER
-                elements = tensor.numel()
-                self.by_site[site] = self.by_site.get(site, Counts()) + Counts(
-                    params=elements if is_parameter else 0,
-                    trainable_params=elements if is_parameter and tensor.requires_grad else 0,
-                    model_size=_nbytes(tensor),
-                )
+        with _disable_current_modes():  # looking is no work of the region's
+            for site, tensor in owned_tensors(path, root):
+                self._count_tensor(site, tensor)
+            for site, package in _packages(path, root):
+                if self._is_new(package):
+                    for tensor, nbytes in tensors_in_package(package.content):
+                        self._add(site, tensor.numel(), nbytes)
 
-    def _is_new(self, tensor: Tensor) -> bool:
-        """Whether this stretch of memory is seen for the first time; notes it."""
-        storage = storage_of(tensor)
-        holder: Any = tensor if storage is None else storage
-        key: tuple[Any, ...] = (id(tensor),)
-        if storage is not None:
-            key = (storage._cdata, tensor.storage_offset(), tuple(tensor.shape))
-        known = self._seen.get(key)
-        if known is not None and known() is holder:
-            return False
-        self._seen[key] = weakref.ref(holder)
-        return True
-
-
-def _nbytes(tensor: Tensor) -> int:
-    """Bytes of the tensor's elements; of a sparse one, of its indices and values."""
-    with _disable_current_modes():  # looking at the parts is no work of the region's
-        if tensor.layout is torch.sparse_coo:
-            parts = [tensor._indices(), tensor._values()]
-        elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
-            parts = [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
-        elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
-            parts = [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    def _count_tensor(self, site: Site, tensor: Tensor) -> None:
+        parts = parts_of(tensor)
+        new = [self._seen.add(part) for part in parts]
+        if not any(new):
+            return
+        if parts[0] is tensor:
+            # Two tensors may share a part of their memory: that counts for the first.
+            elements = tensor.numel() * new[0] // stored_nbytes(tensor)
         else:
-            parts = [tensor]
-        return sum(part.numel() * part.element_size() for part in parts)
+            elements = _numel(tensor)
+        is_trainable = site[1] == PARAMETER and tensor.requires_grad
+        self._add(site, elements, sum(new) + scales_nbytes(tensor), is_trainable=is_trainable)
+
+    def _add(self, site: Site, elements: int, nbytes: int, *, is_trainable: bool = False) -> None:
+        self.by_site[site] = self.by_site.get(site, Counts()) + Counts(
+            params=elements if site[1] == PARAMETER else 0,
+            trainable_params=elements if is_trainable else 0,
+            model_size=nbytes,
+        )
+
+    def _is_new(self, package: _Package) -> bool:
+        """Whether this package is seen for the first time; notes it."""
+        known = self._packages.get(package.key)
+        if known is not None and known() is package.holder:
+            return False
+        self._packages[package.key] = weakref.ref(package.holder)
+        return True
 
 
 def owned_tensors(path: str, root: nn.Module) -> Iterator[tuple[Site, Tensor]]:
@@ -85,8 +107,7 @@ def owned_tensors(path: str, root: nn.Module) -> Iterator[tuple[Site, Tensor]]:
     Lazy parameters that have no shape yet are left out. Inside a transform such as vmap
     the tensor that the transform works on stands for its slice.
     """
-    for name, module in root.named_modules():
-        full = dotted(path, name)
+    for full, module in _modules(path, root):
         for kind, tensors in ((PARAMETER, module._parameters), (BUFFER, module._buffers)):
             for tensor in tensors.values():
                 if tensor is not None and not nn.parameter.is_lazy(tensor):
@@ -96,6 +117,64 @@ def owned_tensors(path: str, root: nn.Module) -> Iterator[tuple[Site, Tensor]]:
 def dotted(*names: str) -> str:
     """The path made of these parts, without the wrapper that `torch.compile` puts around."""
     return ".".join(part for name in names for part in name.split(".") if part not in _NO_NAMES)
+
+
+def parts_of(tensor: Tensor) -> list[Tensor]:
+    """The plain tensors that hold a tensor's data: itself, or what it is made of.
+
+    A sparse tensor is made of indices and values, and a subclass such as torchao's names
+    its parts itself.
+    """
+    if hasattr(type(tensor), "__tensor_flatten__"):
+        names, _context = tensor.__tensor_flatten__()  # type: ignore[attr-defined]  # asked for above
+        inner = [getattr(tensor, name) for name in names]
+        return [part for value in inner if isinstance(value, Tensor) for part in parts_of(value)]
+    if tensor.is_nested:
+        return [tensor.values()]
+    return plain_parts_of(tensor) or [tensor]
+
+
+def _numel(tensor: Tensor) -> int:
+    """Elements of a tensor that is made of others: of a sparse one, those that it stores."""
+    is_subclass = hasattr(type(tensor), "__tensor_flatten__")
+    if tensor.layout is torch.strided or is_subclass or tensor.is_nested:
+        return int(tensor.numel())
+    return parts_of(tensor)[-1].numel()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Package:
+    """Packed weights, and by whose life they can be told from others."""
+
+    content: Any
+    holder: Any
+    name: str = ""
+
+    @property
+    def key(self) -> tuple[int, str]:
+        return id(self.holder), self.name
+
+
+def _packages(path: str, root: nn.Module) -> Iterator[tuple[Site, _Package]]:
+    """Every package of quantised weights at and below a root, with its owner's path."""
+    for full, module in _modules(path, root):
+        if isinstance(module, torch.jit.ScriptModule):
+            # Each look at an attribute makes a new object, so the module stands for it.
+            for name in _SCRIPTED_NAMES:
+                value = getattr(module, name, None)
+                if is_packed(value):
+                    package = _Package(content=value, holder=module, name=name)
+                    yield (full, PARAMETER), package
+        else:
+            for value in vars(module).values():
+                if is_packed(value):
+                    yield (full, PARAMETER), _Package(content=value, holder=value)
+
+
+def _modules(path: str, root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The root and every module below it, once, each with its dotted path."""
+    for name, module in root.named_modules():
+        yield dotted(path, name), module
 
 
 def _unwrapped(tensor: Tensor) -> Tensor:

@@ -323,5 +323,50 @@ LOGIC: Final = (
 )
 """Work on truth values or bits, not on numbers."""
 
-for _names in (ALLOCATIONS, QUESTIONS, FILLS, RANDOM, COPIES, LOGIC):
+PACKING: Final = (
+    "_convert_weight_to_int4pack",
+    "_convert_weight_to_int4pack_for_cpu",
+    "_dyn_quant_pack_4bit_weight",
+    "_make_per_channel_quantized_tensor",
+    "_make_per_tensor_quantized_tensor",
+    "_quantized::conv2d_prepack",
+    "_quantized::conv3d_prepack",
+    "_quantized::conv_transpose1d_prepack",
+    "_quantized::conv_transpose2d_prepack",
+    "_quantized::conv_transpose3d_prepack",
+    "_quantized::linear_prepack",
+    "_quantized::linear_prepack_fp16",
+    "_quantized::linear_prepack_fp16_legacy",
+    "_quantized::linear_prepack_legacy",
+    "_quantized::wrapped_fbgemm_pack_gemm_matrix_fp16",
+    "fbgemm_pack_gemm_matrix_fp16",
+    "fbgemm_pack_quantized_matrix",
+    "int_repr",
+    "onednn::linear_prepack_fp16",
+    "onednn::qconv_prepack",
+    "onednn::qlinear_prepack",
+    "quantization::_Bfloat16QuantizedToFloat",
+    "quantization::_FloatToBfloat16Quantized",
+    "quantized::conv1d_prepack",
+    "quantized::conv2d_prepack",
+    "quantized::conv3d_prepack",
+    "quantized::conv_prepack",
+    "quantized::conv_transpose1d_prepack",
+    "quantized::conv_transpose2d_prepack",
+    "quantized::conv_transpose3d_prepack",
+    "quantized::dropout",
+    "quantized::embedding_bag_prepack",
+    "quantized::linear_prepack",
+    "quantized::linear_prepack_fp16",
+    "quantized::linear_prepack_fp16_legacy",
+    "quantized::linear_prepack_legacy",
+    "quantized::linear_unpack",
+    "quantized::linear_unpack_fp16",
+    "quantized::make_quantized_cell_params",
+    "quantized::make_quantized_cell_params_dynamic",
+    "quantized_decomposed::convert_element_type",
+)
+"""Rearrange weights for a library, or say what integers stand for; dropout only evaluates."""
+
+for _names in (ALLOCATIONS, QUESTIONS, FILLS, RANDOM, COPIES, LOGIC, PACKING):
     declare_free(*_names)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.meters import higher_order, nested, opaque
-from pytest_flopbudget.meters.formulas.registry import Work
+from pytest_flopbudget.meters.formulas.registry import Formula, Work, is_taught
 from pytest_flopbudget.meters.lines import SourceLines
 from pytest_flopbudget.meters.modules import CallStack
 from pytest_flopbudget.meters.plans import Plan, Road, plan_for
@@ -265,9 +266,7 @@ class CountingMode(TorchDispatchMode):
             rule = plan.sparse_formula  # it costs by its non-zeros, not by its shape
         if plan.written_keywords:
             kwargs = {key: v for key, v in kwargs.items() if key not in plan.written_keywords}
-        work = None if rule is None else rule(*args, **kwargs, out=result)
-        if isinstance(work, int):
-            work = Work(arithmetic=work)
+        work = None if rule is None else _applied(rule, plan, args, kwargs, result)
         if work is None and plan.name == "aten._to_dense" and self._is_known(inputs[0]):
             return
         if work is None:
@@ -367,6 +366,20 @@ class CountingMode(TorchDispatchMode):
         if shape not in shapes and len(shapes) < _MOST_SHAPES:
             shapes.append(shape)
         self.uncounted[operator] = (calls + 1, shapes)
+
+
+def _applied(rule: Formula, plan: Plan, args: Any, kwargs: Any, result: Any) -> Work | None:
+    """What the formula says. One of ours that fails counts nothing, and so is reported."""
+    try:
+        work = rule(*args, **kwargs, out=result)
+    except Exception as error:
+        if not is_taught(plan.name.replace(".", "::", 1)):
+            return None  # nothing that runs without the counter fails under it
+        raise MeasureError(
+            f"the formula that was registered for {plan.overload} raised "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return Work(arithmetic=work) if isinstance(work, int) else work
 
 
 def _pass(operator: Operator, args: Any, kwargs: Any) -> Any:

@@ -127,8 +127,10 @@ _BOOKKEEPING: Final = frozenset({"prim", "profiler"})
 _KEYS: Final = torch._C.DispatchKey
 _COMPOSITE: Final = _KEYS.CompositeImplicitAutograd
 has_kernel: Final = torch._C._dispatch_has_kernel_for_dispatch_key
-_OF_TORCH: Final = frozenset({"aten", "prims"})
-"""Namespaces whose kernels are torch's own, and known by name."""
+_NOT_LOOKED_INTO: Final = frozenset(
+    {"_c10d_functional", "_c10d_functional_autograd", "aten", "c10d", "symm_mem"}
+)
+"""Namespaces whose kernels are known by name, or wait for other processes."""
 _ANY_ARGUMENTS: Final = 9
 _COMPUTE_THEMSELVES: Final = (
     "aten::choose_qparams_optimized",
@@ -174,7 +176,8 @@ def plan_for(func: Any) -> Plan:
     is_read_modify = name not in _OVERWRITES
     returns_what_it_writes = written == (0,) and is_read_modify and len(schema.returns) == 1
     per_element, most_arguments = _per_element(name)
-    road = _road(func, name, formula or sparse, bool(marked))
+    nested = nested_formula_for(name)
+    road = _road(func, name, formula or sparse or nested, bool(marked))
     parts_key, nested_parts_key = _parts_keys(func, name, road)
     return Plan(
         road=road,
@@ -182,7 +185,7 @@ def plan_for(func: Any) -> Plan:
         overload=str(func),
         formula=formula,
         sparse_formula=sparse,
-        nested_formula=nested_formula_for(name),
+        nested_formula=nested,
         parts_key=parts_key,
         nested_parts_key=nested_parts_key,
         written=written,
@@ -199,6 +202,8 @@ def plan_for(func: Any) -> Plan:
 
 def _parts_keys(func: OpOverload, name: str, road: Road) -> tuple[Any, Any]:
     """Keys of the kernels that are composed of others, for plain and for nested tensors."""
+    if func.namespace == "prims":
+        return _KEYS.CompositeExplicitAutograd, None
     if road is Road.LOOK_INSIDE:
         return _KEYS.CPU, _KEYS.NestedTensorCPU
     if road is not Road.DECOMPOSE:
@@ -243,7 +248,9 @@ def _road(  # noqa: PLR0911 - one return for each road
         return Road.DECOMPOSE
     if not is_writing and any(result.alias_info is not None for result in func._schema.returns):
         return Road.VIEW
-    return Road.UNKNOWN if func.namespace in _OF_TORCH else Road.OPAQUE
+    if func.namespace == "prims" and has_kernel(func.name(), _KEYS.CompositeExplicitAutograd):
+        return Road.LOOK_INSIDE
+    return Road.UNKNOWN if func.namespace in _NOT_LOOKED_INTO else Road.OPAQUE
 
 
 def _functional_in(name: str, names: frozenset[str]) -> bool:

@@ -26,7 +26,7 @@ def test_every_free_operator_is_one_of_torchs_and_is_listed_once():
     assert unknown == []
     lists = (
         free.ALLOCATIONS, free.QUESTIONS, free.FILLS, free.RANDOM, free.COPIES, free.LOGIC,
-        free.PACKING,
+        free.PACKING, free.MESSAGES,
     )  # fmt: skip
     listed = [name for names in lists for name in names]
     assert len(listed) == len(set(listed))

@@ -186,7 +186,7 @@ def addr(self: Tensor, a: Tensor, b: Tensor, *, out: Tensor, beta: Any = 1, alph
     return Work(arithmetic=a.shape[0] * b.shape[0] * multiply + _added(out, beta, alpha))
 
 
-@formula("mkldnn_linear")
+@formula("mkldnn_linear", "linear")
 def mkldnn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor) -> Work:
     """FLOPs of a linear layer in oneDNN's own layout.
 

@@ -248,6 +248,7 @@ COPIES: Final = (
     "mkldnn_reorder_conv2d_weight",
     "mkldnn_reorder_conv3d_weight",
     "narrow_copy",
+    "native_channel_shuffle",
     "nonzero",
     "nonzero_static",
     "permute_copy",
@@ -365,5 +366,31 @@ PACKING: Final = (
 )
 """Rearrange weights for a library, or say what integers stand for; dropout only evaluates."""
 
-for _names in (ALLOCATIONS, QUESTIONS, FILLS, RANDOM, COPIES, LOGIC, PACKING):
+MESSAGES: Final = (
+    "_c10d_functional::all_gather_into_tensor",
+    "_c10d_functional::all_gather_into_tensor_coalesced",
+    "_c10d_functional::all_gather_into_tensor_out",
+    "_c10d_functional::all_to_all_single",
+    "_c10d_functional::broadcast",
+    "_c10d_functional::irecv",
+    "_c10d_functional::isend",
+    "_c10d_functional::wait_tensor",
+    "c10d::_allgather_base_",
+    "c10d::allgather_",
+    "c10d::allgather_coalesced_",
+    "c10d::allgather_into_tensor_coalesced_",
+    "c10d::alltoall_",
+    "c10d::alltoall_base_",
+    "c10d::barrier",
+    "c10d::broadcast_",
+    "c10d::gather_",
+    "c10d::monitored_barrier_",
+    "c10d::recv_",
+    "c10d::recv_any_source_",
+    "c10d::scatter_",
+    "c10d::send",
+)
+"""Bring data to other processes. Collectives that reduce are reported: how they add is theirs."""
+
+for _names in (ALLOCATIONS, QUESTIONS, FILLS, RANDOM, COPIES, LOGIC, PACKING, MESSAGES):
     declare_free(*_names)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from pytest_flopbudget.core.measurement import Counts
 from pytest_flopbudget.meters.storages import BUFFER, PARAMETER, Site, storage_of
+
+ORIGINALS: Final[Any] = WeakTensorKeyDictionary()
+"""For fake tensors that stand in for real ones, a weak reference to the real one."""
 
 
 class Weights:
@@ -31,6 +35,11 @@ class Weights:
 
     def label(self, tensor: Tensor) -> Site | None:
         """The owner of the tensor's storage, if a root that was learnt owns it."""
+        original = ORIGINALS.get(tensor) if ORIGINALS else None
+        if original is not None:
+            tensor = original()
+            if tensor is None:
+                return None
         storage = storage_of(tensor)
         if storage is None:
             return None

@@ -1,0 +1,226 @@
+"""Real tensors among fake ones: what stands in for them, and putting things back."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+
+from pytest_flopbudget.meters.unfakeable import UnfakeableError
+from pytest_flopbudget.meters.weights import ORIGINALS
+
+_PLAIN: Final = frozenset({Tensor, nn.Parameter, nn.Buffer})
+_current_node: Final[Any] = torch._C._current_autograd_node
+_ACCUMULATE: Final = (1 << 64) - 1
+"""The sequence number of every AccumulateGrad node."""
+
+
+class StandIns(TorchDispatchMode):
+    """Gives every operator fake tensors in place of real ones.
+
+    It stands above the counter, so that the counter sees fake tensors alone: a real
+    parameter and a view of its stand-in would be two storages to it. Afterwards what
+    was real before has no fake tensor in it: gradients, parameters, buffers and other
+    tensors of modules, the state of optimisers.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self, mode: FakeTensorMode) -> None:
+        super().__init__()
+        self._mode = mode
+        self._fakes: dict[int, tuple[weakref.ref[Tensor], FakeTensor]] = {}
+        self._gradients: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self._modules: dict[int, _Module] = {}
+        self._optimizers: dict[int, _Optimizer] = {}
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> StandIns:
+        if not self._handles:
+            self._handles = [
+                register_module_forward_pre_hook(lambda module, _args: self._note(module)),
+                register_optimizer_step_pre_hook(self._note_optimizer),
+            ]
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        for variable, gradient in self._gradients.values():
+            if isinstance(variable.grad, FakeTensor):
+                variable.grad = gradient
+        for noted in (*self._modules.values(), *self._optimizers.values()):
+            noted.put_back()
+        for kept in (self._fakes, self._gradients, self._modules, self._optimizers):
+            kept.clear()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if any(cls is not FakeTensor and cls not in _PLAIN for cls in types):
+            return NotImplemented  # a wrapper, which calls operators on what it wraps
+        node = _current_node()
+        if node is not None and node._sequence_nr() == _ACCUMULATE:
+            variable = node.variable
+            if not isinstance(variable, FakeTensor) and id(variable) not in self._gradients:
+                self._gradients[id(variable)] = (variable, variable.grad)
+        kwargs = kwargs or {}
+        if func not in self._mode.lift_fns:
+            args = self._faked(args, func)
+            if kwargs:
+                names = tuple(kwargs)
+                kwargs = dict(zip(names, self._faked(tuple(kwargs.values()), func), strict=True))
+        return func(*args, **kwargs)
+
+    def arguments(self, values: Any) -> Any:
+        """Arguments of a call with fake tensors for the real ones, in containers too.
+
+        A tensor with a graph behind it stays: its backward goes on into that graph.
+        """
+        leaves = pytree.tree_leaves(values)
+        if not any(_is_argument(leaf) for leaf in leaves):
+            return values
+        return pytree.tree_map(
+            lambda leaf: self._fake_of(leaf) if _is_argument(leaf) else leaf, values
+        )
+
+    def note_module(self, root: nn.Module) -> None:
+        """Have a module and those below it put back as they are now."""
+        for module in root.modules():
+            self._note(module)
+
+    def _note(self, module: nn.Module) -> None:
+        if id(module) not in self._modules:
+            self._modules[id(module)] = _Module(module)
+
+    def _note_optimizer(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        if id(optimizer) not in self._optimizers:
+            self._optimizers[id(optimizer)] = _Optimizer(optimizer)
+
+    def _faked(self, values: Sequence[Any], func: Any) -> Any:
+        """The values with a stand-in for each real tensor; the same ones if there is none."""
+        changed: list[Any] | None = None
+        for at, value in enumerate(values):
+            new = value
+            if isinstance(value, Tensor):
+                if type(value) in _PLAIN:
+                    if _changes_sizes(func):
+                        raise UnfakeableError(
+                            "changes the sizes of a real tensor in place, while fake tensors are "
+                            "measured; pass it as an argument of the measured call"
+                        )
+                    new = self._fake_of(value)
+                elif value.layout is not torch.strided:
+                    raise UnfakeableError(
+                        f"uses a fake tensor of layout {value.layout}, whose cost depends on how "
+                        "many elements it holds, which a fake one does not know; measure without "
+                        "fake"
+                    )
+            elif isinstance(value, list | tuple) and value:
+                new = self._faked(value, func)
+            if new is not value:
+                if changed is None:
+                    changed = list(values)
+                changed[at] = new
+        if changed is None:
+            return values
+        return changed if isinstance(values, list) else tuple(changed)
+
+    def _fake_of(self, real: Tensor) -> FakeTensor:
+        key = id(real)
+        known = self._fakes.get(key)
+        if known is not None and known[0]() is real:
+            return known[1]
+        if real.layout is not torch.strided:
+            raise UnfakeableError(
+                f"uses a tensor of layout {real.layout}, which a fake one cannot stand for; "
+                "measure without fake"
+            )
+        converter = self._mode.fake_tensor_converter
+        with _disable_current_modes():  # making a stand-in is no work of the code's
+            if _is_number(real):
+                # Its value is kept, as optimisers read their step off such a tensor.
+                number = real.detach().clone()
+                made = converter.from_real_tensor(self._mode, number, make_constant=True)
+            else:
+                made = converter.from_real_tensor(self._mode, real)
+        ORIGINALS[made] = weakref.ref(real)
+        forget: Callable[[object], object] = lambda _ref: self._fakes.pop(key, None)  # noqa: E731 - made and used here
+        self._fakes[key] = (weakref.ref(real, forget), made)
+        return made
+
+
+class _Module:
+    """A module as it was: its parameters, buffers and attributes."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._tables = [
+            (table, dict(table))
+            for table in (module._parameters, module._buffers, vars(module))
+        ]
+        self._is_fake = any(
+            isinstance(value, FakeTensor) for _, was in self._tables for value in was.values()
+        )
+
+    def put_back(self) -> None:
+        """Put back what has become fake, unless the module was made fake."""
+        if self._is_fake:
+            return
+        for table, was in self._tables:
+            for name, value in list(table.items()):
+                if isinstance(value, FakeTensor):
+                    if name in was:
+                        table[name] = was[name]
+                    else:
+                        del table[name]
+
+
+class _Optimizer:
+    """An optimiser's state as it was."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._state = {key: dict(state) for key, state in optimizer.state.items()}
+
+    def put_back(self) -> None:
+        """Put the state of real parameters back."""
+        state = self._optimizer.state
+        for key in [key for key in state if not isinstance(key, FakeTensor)]:
+            if key in self._state:
+                state[key] = self._state[key]
+            else:
+                del state[key]
+
+
+def _is_argument(leaf: Any) -> bool:
+    return (
+        type(leaf) in _PLAIN
+        and leaf.grad_fn is None
+        and not torch._C._functorch.is_functorch_wrapped_tensor(leaf)
+    )
+
+
+def _is_number(real: Tensor) -> bool:
+    return (
+        real.numel() == 1
+        and real.device.type == "cpu"
+        and not real.is_quantized
+        and not (real.requires_grad and real.is_leaf)
+    )
+
+
+def _changes_sizes(func: Any) -> bool:
+    return torch.Tag.inplace_view in getattr(func, "tags", ()) and (
+        func is not torch.ops.aten.detach_.default
+    )

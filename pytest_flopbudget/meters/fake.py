@@ -27,6 +27,11 @@ class _Mode(FakeTensorMode):
     def __init__(self) -> None:
         super().__init__(allow_non_fake_inputs=True)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: the mode that it is made of sees to that already."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
@@ -64,6 +69,14 @@ def _own_mode() -> FakeTensorMode:
     return _Mode()
 
 
+_ENTERED: Final = [0]
+
+
+def times_entered() -> int:
+    """How often `fake` blocks have begun in this process, to tell whether code had one."""
+    return _ENTERED[0]
+
+
 def active_mode() -> FakeTensorMode | None:
     """The mode that makes new tensors fake now, if one does."""
     mode: FakeTensorMode | None = torch._C._get_dispatch_mode(_FAKE)
@@ -85,6 +98,7 @@ def fake() -> Iterator[None]:
     Raises MeasureError, which names the line, where code reads a value.
     """
     mode = active_mode() or _own_mode()
+    _ENTERED[0] += 1
     with explained(), mode, StandIns(mode) as stand_ins, _made_for_fakes(stand_ins):
         yield
 

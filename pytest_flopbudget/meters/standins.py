@@ -18,6 +18,7 @@ from pytest_flopbudget.meters.unfakeable import UnfakeableError
 from pytest_flopbudget.meters.weights import ORIGINALS
 
 _PLAIN: Final = frozenset({Tensor, nn.Parameter, nn.Buffer})
+_DEVICE: Final = torch.ops.prim.device.default
 _current_node: Final[Any] = torch._C._current_autograd_node
 _ACCUMULATE: Final = (1 << 64) - 1
 """The sequence number of every AccumulateGrad node."""
@@ -65,9 +66,16 @@ class StandIns(TorchDispatchMode):
         for kept in (self._fakes, self._gradients, self._modules, self._optimizers):
             kept.clear()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: the wrapper that torch puts around other modes costs more than the mode."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if func is _DEVICE and isinstance(args[0], FakeTensor):
+            return args[0].device  # two calls in three; nothing below would answer otherwise
         if any(cls is not FakeTensor and cls not in _PLAIN for cls in types):
             return NotImplemented  # a wrapper, which calls operators on what it wraps
         node = _current_node()

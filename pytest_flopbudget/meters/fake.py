@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
@@ -14,59 +14,38 @@ from torch.utils import _pytree as pytree
 
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.meters.standins import StandIns
-from pytest_flopbudget.meters.unfakeable import UnfakeableError, explained
+from pytest_flopbudget.meters.unfakeable import explained
 
 _FAKE: Final = torch._C._TorchDispatchModeKey.FAKE
-_LONGEST_CONSTANT: Final = 1024
-"""Elements of a `linspace` whose values are kept."""
-
-
-class _Mode(FakeTensorMode):
-    """torch's fake tensors, real ones among them taken for fake."""
-
-    def __init__(self) -> None:
-        super().__init__(allow_non_fake_inputs=True)
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No: the mode that it is made of sees to that already."""
-        return False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        device = kwargs.get("device")
-        if device is not None:
-            _refuse_foreign(torch.device(device))
-        made = super().__torch_dispatch__(func, types, args, kwargs)
-        if func is torch.ops.aten.linspace.default and isinstance(made, FakeTensor):
-            self._keep_values(made, func, args, kwargs)
-        return made
-
-    def _keep_values(self, made: FakeTensor, func: Any, args: Any, kwargs: Any) -> None:
-        """Keep the values of a short ramp of numbers.
-
-        Constructors read rates off it one by one, such as those of stochastic depth.
-        """
-        if made.numel() <= _LONGEST_CONSTANT and made.device.type == "cpu":
-            made.constant = func(*args, **kwargs)
-            self.fake_tensor_converter.add_constant_storage_mapping(made)
-
-
-def _refuse_foreign(device: torch.device) -> None:
-    if device.type == "cuda" and not torch.backends.cuda.is_built():
-        # torch aborts the whole process at the first gradient of such a tensor.
-        raise UnfakeableError(
-            f"makes a fake tensor on {device}, which this build of torch, without CUDA, "
-            "cannot do; fake tensors stand for the CPU here: leave the device out"
-        )
+_MASKED: Final = {torch.ops.aten.native_batch_norm_backward.default: 9}
+"""Backwards whose kernels for meta tensors ignore their mask, and the mask's position."""
 
 
 @functools.cache
 def _own_mode() -> FakeTensorMode:
     """The one mode of the process, so that fake tensors of two blocks can meet."""
-    return _Mode()
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    dispatch = mode._dispatch_impl
+
+    def corrected(func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return _without_unasked(func, args, dispatch(func, types, args, kwargs))
+
+    # On this one object: higher-order operators know FakeTensorMode by its exact class.
+    mode._dispatch_impl = corrected  # type: ignore[method-assign]
+    return mode
+
+
+def _without_unasked(func: Any, args: Any, result: Any) -> Any:
+    """The result of a backward without the gradients that its mask leaves out.
+
+    The kernels for meta tensors give some of them all the same; those of the CPU do not.
+    """
+    if not isinstance(result, tuple) or func not in _MASKED:
+        return result
+    mask = args[_MASKED[func]]
+    return tuple(
+        made if is_wanted else None for made, is_wanted in zip(result, mask, strict=True)
+    )
 
 
 _ENTERED: Final = [0]

@@ -12,12 +12,16 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from torch.utils import _pytree as pytree
+from torch.utils._foreach_utils import _foreach_supported_types
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from pytest_flopbudget.meters.unfakeable import UnfakeableError
 from pytest_flopbudget.meters.weights import ORIGINALS
 
 _PLAIN: Final = frozenset({Tensor, nn.Parameter, nn.Buffer})
+_OURS: Final = (FakeTensor, nn.Parameter, nn.Buffer)
+_LONGEST_CONSTANT: Final = 1024
+"""Elements of a `linspace` whose values are kept."""
 _DEVICE: Final = torch.ops.prim.device.default
 _current_node: Final[Any] = torch._C._current_autograd_node
 _ACCUMULATE: Final = (1 << 64) - 1
@@ -50,11 +54,14 @@ class StandIns(TorchDispatchMode):
                 register_module_forward_pre_hook(lambda module, _args: self._note(module)),
                 register_optimizer_step_pre_hook(self._note_optimizer),
             ]
+        # torch's own rule for what its foreach operators take, which fake tensors do.
+        _foreach_supported_types.append(FakeTensor)
         super().__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
         super().__exit__(*exception)
+        _foreach_supported_types.remove(FakeTensor)
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -76,7 +83,7 @@ class StandIns(TorchDispatchMode):
     ) -> Any:
         if func is _DEVICE and isinstance(args[0], FakeTensor):
             return args[0].device  # two calls in three; nothing below would answer otherwise
-        if any(cls is not FakeTensor and cls not in _PLAIN for cls in types):
+        if not all(issubclass(cls, _OURS) for cls in types):
             return NotImplemented  # a wrapper, which calls operators on what it wraps
         node = _current_node()
         if node is not None and node._sequence_nr() == _ACCUMULATE:
@@ -89,7 +96,22 @@ class StandIns(TorchDispatchMode):
             if kwargs:
                 names = tuple(kwargs)
                 kwargs = dict(zip(names, self._faked(tuple(kwargs.values()), func), strict=True))
-        return func(*args, **kwargs)
+                if kwargs.get("device") is not None:
+                    _refuse_foreign(torch.device(kwargs["device"]))
+        result = func(*args, **kwargs)
+        if func is torch.ops.aten.linspace.default and isinstance(result, FakeTensor):
+            self._keep_values(result, func, args, kwargs)
+        return result
+
+    def _keep_values(self, made: FakeTensor, func: Any, args: Any, kwargs: Any) -> None:
+        """Keep the values of a short ramp of numbers.
+
+        Constructors read rates off it one by one, such as those of stochastic depth.
+        """
+        if made.numel() <= _LONGEST_CONSTANT and made.device.type == "cpu":
+            with _disable_current_modes():
+                made.constant = func(*args, **kwargs)
+            self._mode.fake_tensor_converter.add_constant_storage_mapping(made)
 
     def arguments(self, values: Any) -> Any:
         """Arguments of a call with fake tensors for the real ones, in containers too.
@@ -109,6 +131,11 @@ class StandIns(TorchDispatchMode):
             self._note(module)
 
     def _note(self, module: nn.Module) -> None:
+        if any(nn.parameter.is_lazy(tensor) for tensor in module._parameters.values()):
+            raise UnfakeableError(
+                f"calls a {type(module).__name__} that has no sizes yet; run it once on real tensors "
+                "before it is measured on fake ones"
+            )
         if id(module) not in self._modules:
             self._modules[id(module)] = _Module(module)
 
@@ -209,6 +236,15 @@ class _Optimizer:
                 state[key] = self._state[key]
             else:
                 del state[key]
+
+
+def _refuse_foreign(device: torch.device) -> None:
+    if device.type == "cuda" and not torch.backends.cuda.is_built():
+        # torch aborts the whole process at the first gradient of such a tensor.
+        raise UnfakeableError(
+            f"makes a fake tensor on {device}, which this build of torch, without CUDA, "
+            "cannot do; fake tensors stand for the CPU here: leave the device out"
+        )
 
 
 def _is_argument(leaf: Any) -> bool:

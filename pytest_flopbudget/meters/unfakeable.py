@@ -7,7 +7,9 @@ import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import torch
@@ -21,7 +23,7 @@ from torch._subclasses.fake_tensor import (
 import pytest_flopbudget
 from pytest_flopbudget.core.errors import MeasureError
 
-_LIBRARY: Final = tuple(
+_PYTHON: Final = tuple(
     str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib")
 )
 _NOT_THE_USERS: Final = tuple(
@@ -81,6 +83,11 @@ def _what_the_line_does(error: Exception) -> str | None:  # noqa: PLR0911 - one 
             "puts fake tensors of two FakeTensorModes together; make them all under "
             "pytest_flopbudget.fake()"
         )
+    if "NestedTensorImpl doesn't support" in said:
+        return (
+            "makes a nested tensor, which a fake one cannot stand for; turn that off (for an "
+            "encoder: enable_nested_tensor=False), or measure without fake"
+        )
     if "Cannot access data pointer" in said:
         return f"reads the data of a tensor, {_NO_VALUES}"
     return None
@@ -102,39 +109,55 @@ def _place(error: Exception) -> str:
 
     Where that is a library's, the innermost line of the user's own code as well.
     """
-    frames = [
-        (str(Path(frame.f_code.co_filename).resolve()), line)
-        for frame, line in traceback.walk_tb(error.__traceback__)
-    ]
-    foreign = [frame for frame in frames if not _is_below(frame[0], _NOT_THE_USERS)]
-    foreign = [frame for frame in foreign if _is_installed(frame[0]) or not _is_stdlib(frame[0])]
-    if not foreign:
+    inner = [_line_of(frame, at) for frame, at in traceback.walk_tb(error.__traceback__)]
+    # What calls the block that failed is not in the traceback.
+    outer = [_line_of(frame, at) for frame, at in traceback.walk_stack(None)]
+    lines = [line for line in (*reversed(outer), *inner) if line.is_known]
+    if not lines:
         return "the measured code"
-    file, line = foreign[-1]
-    text = linecache.getline(file, line).strip()
-    place = f"{_short(file)}:{line}:" + (f" `{text}`" if text else " this line")
-    own = [frame for frame in foreign if not _is_installed(frame[0])]
-    if own and _is_installed(file):
-        place += f" (called from {_short(own[-1][0])}:{own[-1][1]})"
+    own = [line for line in lines if not line.is_installed]
+    place = lines[-1].text
+    if own and own[-1] is not lines[-1]:
+        place += f" (called from {own[-1].position})"
     return place
 
 
-def _is_below(file: str, folders: tuple[str, ...]) -> bool:
-    return any(Path(file).is_relative_to(folder) for folder in folders)
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One line of the running code."""
+
+    file: Path
+    number: int
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is the user's or a library's: not ours, torch's or Python's own."""
+        is_foreign = not any(self.file.is_relative_to(folder) for folder in _NOT_THE_USERS)
+        is_python = any(self.file.is_relative_to(folder) for folder in _PYTHON)
+        return is_foreign and (self.is_installed or not is_python)
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether it belongs to an installed package."""
+        return not set(_INSTALLED).isdisjoint(self.file.parts)
+
+    @property
+    def position(self) -> str:
+        """File and number; the file below the packages or below the working folder."""
+        shown = str(self.file)
+        for folder in _INSTALLED:
+            if folder in self.file.parts:
+                shown = shown.rpartition(f"/{folder}/")[2]
+        if self.file.is_relative_to(Path.cwd()):
+            shown = str(self.file.relative_to(Path.cwd()))
+        return f"{shown}:{self.number}"
+
+    @property
+    def text(self) -> str:
+        """Position and source."""
+        source = linecache.getline(str(self.file), self.number).strip()
+        return f"{self.position}: " + (f"`{source}`" if source else "this line")
 
 
-def _is_stdlib(file: str) -> bool:
-    return _is_below(file, _LIBRARY)
-
-
-def _is_installed(file: str) -> bool:
-    return not set(_INSTALLED).isdisjoint(Path(file).parts)
-
-
-def _short(file: str) -> str:
-    """The path below the folder of installed packages or below the working folder."""
-    for folder in _INSTALLED:
-        if folder in Path(file).parts:
-            return file.rpartition(f"/{folder}/")[2]
-    path = Path(file)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
+def _line_of(frame: FrameType, number: int) -> _Line:
+    return _Line(Path(frame.f_code.co_filename).resolve(), number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
@@ -43,9 +43,7 @@ def _without_unasked(func: Any, args: Any, result: Any) -> Any:
     if not isinstance(result, tuple) or func not in _MASKED:
         return result
     mask = args[_MASKED[func]]
-    return tuple(
-        made if is_wanted else None for made, is_wanted in zip(result, mask, strict=True)
-    )
+    return tuple(made if is_wanted else None for made, is_wanted in zip(result, mask, strict=True))
 
 
 _ENTERED: Final = [0]
@@ -88,9 +86,7 @@ def is_faking(*values: Any) -> bool:
 
 
 @contextmanager
-def measured_as_fake(
-    *, wanted: bool, values: Iterable[Any]
-) -> Iterator[FakeTensorMode | None]:
+def measured_as_fake(*, wanted: bool, values: Iterable[Any]) -> Iterator[FakeTensorMode | None]:
     """A block in which a call on these values is measured; gives the mode, if it is a fake one.
 
     It is when that is wanted, when such a mode is active, or when fake tensors are among
@@ -139,7 +135,7 @@ def _mode_of(values: Iterable[Any]) -> FakeTensorMode | None:
 @contextmanager
 def _made_for_fakes(stand_ins: StandIns) -> Iterator[None]:
     """A block in which torch's own tools for modules work on fake ones."""
-    apply = nn.Module._apply
+    apply: Callable[..., nn.Module] = nn.Module._apply
     swap = torch.utils.swap_tensors
     draw = torch.nn.init._no_grad_trunc_normal_
 

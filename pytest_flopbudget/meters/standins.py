@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -15,11 +16,12 @@ from torch.utils import _pytree as pytree
 from torch.utils._foreach_utils import _foreach_supported_types
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from pytest_flopbudget.meters.unfakeable import UnfakeableError
+from pytest_flopbudget.meters.unfakeable import NO_CUDA, UnfakeableError, quiet
 from pytest_flopbudget.meters.weights import ORIGINALS
 
 _PLAIN: Final = frozenset({Tensor, nn.Parameter, nn.Buffer})
 _OURS: Final = (FakeTensor, nn.Parameter, nn.Buffer)
+_LOG: Final = logging.getLogger("torch._subclasses.fake_tensor")
 _LONGEST_CONSTANT: Final = 1024
 """Elements of a `linspace` whose values are kept."""
 _DEVICE: Final = torch.ops.prim.device.default
@@ -56,20 +58,24 @@ class StandIns(TorchDispatchMode):
             ]
         # torch's own rule for what its foreach operators take, which fake tensors do.
         _foreach_supported_types.append(FakeTensor)
+        _LOG.addFilter(quiet)
         super().__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
         super().__exit__(*exception)
         _foreach_supported_types.remove(FakeTensor)
+        _LOG.removeFilter(quiet)
         for handle in self._handles:
             handle.remove()
         self._handles = []
         for variable, gradient in self._gradients.values():
             if isinstance(variable.grad, FakeTensor):
                 variable.grad = gradient
-        for noted in (*self._modules.values(), *self._optimizers.values()):
-            noted.put_back()
+        for module in self._modules.values():
+            module.put_back()
+        for optimizer in self._optimizers.values():
+            optimizer.put_back()
         for kept in (self._fakes, self._gradients, self._modules, self._optimizers):
             kept.clear()
 
@@ -131,10 +137,10 @@ class StandIns(TorchDispatchMode):
             self._note(module)
 
     def _note(self, module: nn.Module) -> None:
-        if any(nn.parameter.is_lazy(tensor) for tensor in module._parameters.values()):
+        if any(p is not None and nn.parameter.is_lazy(p) for p in module._parameters.values()):
             raise UnfakeableError(
-                f"calls a {type(module).__name__} that has no sizes yet; run it once on real tensors "
-                "before it is measured on fake ones"
+                f"calls a {type(module).__name__} that has no sizes yet; run it once on real "
+                "tensors before it is measured on fake ones"
             )
         if id(module) not in self._modules:
             self._modules[id(module)] = _Module(module)
@@ -189,7 +195,9 @@ class StandIns(TorchDispatchMode):
                 number = real.detach().clone()
                 made = converter.from_real_tensor(self._mode, number, make_constant=True)
             else:
-                made = converter.from_real_tensor(self._mode, real)
+                # Its graph, if it has one, lies above the operators and stays the real one's.
+                plain = real if real.grad_fn is None else real.detach()
+                made = converter.from_real_tensor(self._mode, plain)
         ORIGINALS[made] = weakref.ref(real)
         forget: Callable[[object], object] = lambda _ref: self._fakes.pop(key, None)  # noqa: E731 - made and used here
         self._fakes[key] = (weakref.ref(real, forget), made)
@@ -201,8 +209,7 @@ class _Module:
 
     def __init__(self, module: nn.Module) -> None:
         self._tables = [
-            (table, dict(table))
-            for table in (module._parameters, module._buffers, vars(module))
+            (table, dict(table)) for table in (module._parameters, module._buffers, vars(module))
         ]
         self._is_fake = any(
             isinstance(value, FakeTensor) for _, was in self._tables for value in was.values()
@@ -241,10 +248,7 @@ class _Optimizer:
 def _refuse_foreign(device: torch.device) -> None:
     if device.type == "cuda" and not torch.backends.cuda.is_built():
         # torch aborts the whole process at the first gradient of such a tensor.
-        raise UnfakeableError(
-            f"makes a fake tensor on {device}, which this build of torch, without CUDA, "
-            "cannot do; fake tensors stand for the CPU here: leave the device out"
-        )
+        raise UnfakeableError(NO_CUDA)
 
 
 def _is_argument(leaf: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import logging
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -39,6 +40,38 @@ _NO_VALUES: Final = (
 )
 
 
+NO_CUDA: Final = (
+    "makes a fake tensor for CUDA, which this build of torch, without CUDA, cannot do; fake "
+    "tensors stand for the CPU here: leave the device out"
+)
+
+
+def _no_kernel(operator: str) -> str:
+    return (
+        f"calls {operator}, which has no kernel for fake tensors; give it one with "
+        "torch.library.register_fake, or measure without fake"
+    )
+
+
+_BY_MESSAGE: Final = {
+    ".numpy() is not supported for tensor subclasses": (
+        f"hands the data of a tensor to NumPy, {_NO_VALUES}"
+    ),
+    "no fake impl registered": _no_kernel("a custom operator"),
+    "not linked with support for cuda": NO_CUDA,
+    "Mixing fake modes": (
+        "puts fake tensors of two FakeTensorModes together; make them all under "
+        "pytest_flopbudget.fake()"
+    ),
+    "NestedTensorImpl doesn't support": (
+        "makes a nested tensor, which a fake one cannot stand for; turn that off (for an "
+        "encoder: enable_nested_tensor=False), or measure without fake"
+    ),
+    "Cannot access data pointer": f"reads the data of a tensor, {_NO_VALUES}",
+}
+"""What torch says in exceptions that have no class of their own, and what the line does."""
+
+
 class UnfakeableError(RuntimeError):
     """Something that a fake tensor cannot stand for; the message says what the line does."""
 
@@ -61,7 +94,12 @@ def explained() -> Iterator[None]:
         raise MeasureError(f"{_place(error)} {does}") from error
 
 
-def _what_the_line_does(error: Exception) -> str | None:  # noqa: PLR0911 - one for each kind
+def quiet(record: logging.LogRecord) -> bool:
+    """Whether torch may log this; the errors that it also raises are told once."""
+    return not record.getMessage().startswith("failed while attempting to run meta")
+
+
+def _what_the_line_does(error: Exception) -> str | None:
     """What cannot be done on fake tensors; None when that is not why it failed."""
     said = str(error)
     if isinstance(error, UnfakeableError):
@@ -74,30 +112,7 @@ def _what_the_line_does(error: Exception) -> str | None:  # noqa: PLR0911 - one 
         return _no_kernel(_name(error.func))
     if isinstance(error, UnsupportedFakeTensorException):
         return f"uses a tensor that cannot be fake ({error.reason}); measure without fake"
-    if ".numpy() is not supported for tensor subclasses" in said:
-        return f"hands the data of a tensor to NumPy, {_NO_VALUES}"
-    if "no fake impl registered" in said:
-        return _no_kernel("a custom operator")
-    if "Mixing fake modes" in said:
-        return (
-            "puts fake tensors of two FakeTensorModes together; make them all under "
-            "pytest_flopbudget.fake()"
-        )
-    if "NestedTensorImpl doesn't support" in said:
-        return (
-            "makes a nested tensor, which a fake one cannot stand for; turn that off (for an "
-            "encoder: enable_nested_tensor=False), or measure without fake"
-        )
-    if "Cannot access data pointer" in said:
-        return f"reads the data of a tensor, {_NO_VALUES}"
-    return None
-
-
-def _no_kernel(operator: str) -> str:
-    return (
-        f"calls {operator}, which has no kernel for fake tensors; give it one with "
-        "torch.library.register_fake, or measure without fake"
-    )
+    return next((does for words, does in _BY_MESSAGE.items() if words in said), None)
 
 
 def _name(func: object) -> str:

@@ -36,11 +36,8 @@ class Weights:
     def label(self, tensor: Tensor) -> Site | None:
         """The owner of the tensor's storage, if a root that was learnt owns it."""
         original = ORIGINALS.get(tensor) if ORIGINALS else None
-        if original is not None:
-            tensor = original()
-            if tensor is None:
-                return None
-        storage = storage_of(tensor)
+        named = tensor if original is None else original()
+        storage = None if named is None else storage_of(named)
         if storage is None:
             return None
         ref, site = self._labels.get(storage._cdata, (None, None))

@@ -56,7 +56,8 @@ def flopbudget(request: pytest.FixtureRequest) -> TestRun | SwitchedOff:
 
     `flopbudget(fn, *args, name=None, **kwargs)` counts one call and returns its result;
     `with flopbudget.region("name"):` counts a block; `with flopbudget.fake():` makes models
-    that take no memory; `flopbudget.record("accuracy", x)` adds a metric; `flopbudget.flops` and the like read the latest measurement.
+    that take no memory; `flopbudget.record("accuracy", x)` adds a metric;
+    `flopbudget.flops` and the like read the latest measurement.
     """
     if read_options(request.config).mode == "off":
         return SwitchedOff()

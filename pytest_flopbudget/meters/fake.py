@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
 import torch
@@ -120,16 +121,25 @@ def refuse_timing(*values: Any) -> None:
 
 
 def _mode_of(values: Iterable[Any]) -> FakeTensorMode | None:
-    """The mode of the fake tensors among the values, and among the modules' parameters."""
+    """The mode of the fake tensors among the values and in what they hold."""
     for leaf in pytree.tree_leaves(list(values)):
-        owner = getattr(leaf, "__self__", leaf)
-        tensors: Iterable[Any] = (leaf,)
-        if isinstance(owner, nn.Module):
-            tensors = (*owner.parameters(), *owner.buffers())
-        for tensor in tensors:
-            if isinstance(tensor, FakeTensor):
-                return tensor.fake_mode
+        for held in _held_by(leaf):
+            is_module = isinstance(held, nn.Module)
+            for tensor in (*held.parameters(), *held.buffers()) if is_module else (held,):
+                if isinstance(tensor, FakeTensor):
+                    return tensor.fake_mode
     return None
+
+
+def _held_by(value: Any) -> Iterator[Any]:
+    """The value, the module whose method it is, and the variables that a function closes over."""
+    yield value
+    if isinstance(value, types.MethodType):
+        yield value.__self__
+    elif isinstance(value, types.FunctionType):
+        for cell in value.__closure__ or ():
+            with suppress(ValueError):  # a variable that has no value yet
+                yield cell.cell_contents
 
 
 @contextmanager

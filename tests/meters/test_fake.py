@@ -317,6 +317,28 @@ def test_perceptron_has_the_peaks_derived_by_hand():
     assert m.peak_memory == m.activation_memory + weights + 64 * 512 * 4
 
 
+def test_resnet_18_costs_the_same_as_on_real_tensors():
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    sizes = {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]}
+    config = ResNetConfig(**sizes, num_labels=1000)
+    image = r(1, 3, 224, 224)
+    real, faked = ResNetForImageClassification(config), ResNetForImageClassification(config)
+    with fake():
+        built = ResNetForImageClassification(config)
+    for train in (False, True):
+        with torch.set_grad_enabled(train):
+            expected = _spent(measure(real, image, train=train))
+            assert _spent(measure(faked, image, train=train, fake=True)) == expected
+            with fake():
+                assert _spent(measure(built, image, train=train)) == expected
+    values = expected[0]
+    assert values["params"] == 11_689_512
+    # Every gradient is a forward, less that of the image, which needs none.
+    stem = 112 * 112 * 64 * 3 * 49
+    assert values["macs"] == 3 * 1_814_073_344 - stem
+
+
 def test_lstm_with_gradients_lacks_the_work_space_of_the_real_one():
     x, lstm = r(10, 4, 32), nn.LSTM(32, 64)
     real, faked = measure(lstm, x), measure(lstm, x, fake=True)
@@ -426,6 +448,7 @@ def test_everything_made_inside_is_fake_and_meets_what_another_block_made():
     assert m.macs == 2 * 10**12
     assert m.params == 10**12 + 10**6
     assert m.peak_memory == 4 * (10**12 + 10**6 + 2 * 2 * 10**6)
+    assert measure(lambda: model(x)).macs == measure(model.forward, x).macs == m.macs
 
 
 @pytest.mark.parametrize("convert", ["bfloat16", "half", "double"])
@@ -448,6 +471,15 @@ def test_constructor_that_draws_until_it_fits_is_built():
         rates = [rate.item() for rate in torch.linspace(0, 0.3, 4)]
     assert weight.shape == (3, 5)
     assert rates == pytest.approx([0, 0.1, 0.2, 0.3])
+
+
+def test_vision_transformer_that_initialises_by_rejection_is_built():
+    from transformers import ViTConfig, ViTForImageClassification
+
+    with fake(), torch.no_grad():
+        model = ViTForImageClassification(ViTConfig(num_labels=1000)).eval()
+        m = measure(model, torch.ones(1, 3, 224, 224))
+    assert (m.macs, m.params) == (17_563_828_224, 86_567_656)
 
 
 def test_building_and_running_draw_no_random_number():

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
@@ -23,7 +24,14 @@ _PLAIN: Final = frozenset({Tensor, nn.Parameter, nn.Buffer})
 _OURS: Final = (FakeTensor, nn.Parameter, nn.Buffer)
 _LOG: Final = logging.getLogger("torch._subclasses.fake_tensor")
 _LONGEST_CONSTANT: Final = 1024
-"""Elements of a `linspace` whose values are kept."""
+"""Elements of a list of numbers whose values are kept."""
+_WHOLE: Final = frozenset({torch.int64, torch.int32})
+_ITEM: Final = torch.ops.aten._local_scalar_dense.default
+_RAMP: Final = torch.ops.aten.linspace.default
+_LIFTS: Final = frozenset(
+    {torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default}
+)
+"""Take a tensor that was made from Python numbers just now."""
 _DEVICE: Final = torch.ops.prim.device.default
 _current_node: Final[Any] = torch._C._current_autograd_node
 _ACCUMULATE: Final = (1 << 64) - 1
@@ -97,7 +105,7 @@ class StandIns(TorchDispatchMode):
             if not isinstance(variable, FakeTensor) and id(variable) not in self._gradients:
                 self._gradients[id(variable)] = (variable, variable.grad)
         kwargs = kwargs or {}
-        if func not in self._mode.lift_fns:
+        if func not in _LIFTS:
             args = self._faked(args, func)
             if kwargs:
                 names = tuple(kwargs)
@@ -105,7 +113,7 @@ class StandIns(TorchDispatchMode):
                 if kwargs.get("device") is not None:
                     _refuse_foreign(torch.device(kwargs["device"]))
         result = func(*args, **kwargs)
-        if func is torch.ops.aten.linspace.default and isinstance(result, FakeTensor):
+        if func is _RAMP and isinstance(result, FakeTensor):
             self._keep_values(result, func, args, kwargs)
         return result
 
@@ -122,7 +130,8 @@ class StandIns(TorchDispatchMode):
     def arguments(self, values: Any) -> Any:
         """Arguments of a call with fake tensors for the real ones, in containers too.
 
-        A tensor with a graph behind it stays: its backward goes on into that graph.
+        A tensor with a graph behind it stays: its backward goes on into that graph. So do
+        lengths of sequences, which recurrent layers read.
         """
         leaves = pytree.tree_leaves(values)
         if not any(_is_argument(leaf) for leaf in leaves):
@@ -155,19 +164,7 @@ class StandIns(TorchDispatchMode):
         for at, value in enumerate(values):
             new = value
             if isinstance(value, Tensor):
-                if type(value) in _PLAIN:
-                    if _changes_sizes(func):
-                        raise UnfakeableError(
-                            "changes the sizes of a real tensor in place, while fake tensors are "
-                            "measured; pass it as an argument of the measured call"
-                        )
-                    new = self._fake_of(value)
-                elif value.layout is not torch.strided:
-                    raise UnfakeableError(
-                        f"uses a fake tensor of layout {value.layout}, whose cost depends on how "
-                        "many elements it holds, which a fake one does not know; measure without "
-                        "fake"
-                    )
+                new = self._stand_in(value, func)
             elif isinstance(value, list | tuple) and value:
                 new = self._faked(value, func)
             if new is not value:
@@ -177,6 +174,32 @@ class StandIns(TorchDispatchMode):
         if changed is None:
             return values
         return changed if isinstance(values, list) else tuple(changed)
+
+    def _stand_in(self, tensor: Tensor, func: Any) -> Tensor:
+        """What the operator gets in place of the tensor."""
+        if type(tensor) in _PLAIN:
+            if _changes_sizes(func):
+                raise UnfakeableError(
+                    "changes the sizes of a real tensor in place, while fake tensors are "
+                    "measured; pass it as an argument of the measured call"
+                )
+            return tensor if self._is_known(tensor, func) else self._fake_of(tensor)
+        if tensor.layout is not torch.strided:
+            raise UnfakeableError(
+                f"uses a fake tensor of layout {tensor.layout}, whose cost depends on how "
+                "many elements it holds, which a fake one does not know; measure without "
+                "fake"
+            )
+        return tensor
+
+    def _is_known(self, real: Tensor, func: Any) -> bool:
+        """Whether the operator takes a real tensor's values, which nothing has changed yet."""
+        known = self._fakes.get(id(real))
+        if known is not None and known[0]() is real:
+            return False
+        if func is _ITEM:
+            return True
+        return are_lengths(real) and isinstance(func, OpOverload) and not func._schema.is_mutable
 
     def _fake_of(self, real: Tensor) -> FakeTensor:
         key = id(real)
@@ -190,8 +213,8 @@ class StandIns(TorchDispatchMode):
             )
         converter = self._mode.fake_tensor_converter
         with _disable_current_modes():  # making a stand-in is no work of the code's
-            if _is_number(real):
-                # Its value is kept, as optimisers read their step off such a tensor.
+            if _is_number(real) or are_lengths(real):
+                # Code reads such values: an optimiser its step, a recurrent layer its batches.
                 number = real.detach().clone()
                 made = converter.from_real_tensor(self._mode, number, make_constant=True)
             else:
@@ -245,6 +268,16 @@ class _Optimizer:
                 del state[key]
 
 
+def are_lengths(tensor: Tensor) -> bool:
+    """Whether it may be the lengths of sequences: a short list of whole numbers."""
+    return (
+        tensor.dim() == 1
+        and tensor.dtype in _WHOLE
+        and tensor.numel() <= _LONGEST_CONSTANT
+        and tensor.device.type == "cpu"
+    )
+
+
 def _refuse_foreign(device: torch.device) -> None:
     if device.type == "cuda" and not torch.backends.cuda.is_built():
         # torch aborts the whole process at the first gradient of such a tensor.
@@ -255,6 +288,7 @@ def _is_argument(leaf: Any) -> bool:
     return (
         type(leaf) in _PLAIN
         and leaf.grad_fn is None
+        and not are_lengths(leaf)
         and not torch._C._functorch.is_functorch_wrapped_tensor(leaf)
     )
 

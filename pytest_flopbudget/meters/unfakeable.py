@@ -68,6 +68,7 @@ _BY_MESSAGE: Final = {
         "encoder: enable_nested_tensor=False), or measure without fake"
     ),
     "Cannot access data pointer": f"reads the data of a tensor, {_NO_VALUES}",
+    "its data is not allocated yet": f"reads or writes the data of a tensor, {_NO_VALUES}",
 }
 """What torch says in exceptions that have no class of their own, and what the line does."""
 

@@ -100,6 +100,17 @@ def _autocast():
     return run, (r(32, 48),), {}
 
 
+def _pack(x, lengths):
+    return nn.utils.rnn.pack_padded_sequence(x, lengths)
+
+
+def _packed_inside(layer):
+    def run(x):
+        return layer(_pack(x, torch.tensor([10, 8, 5, 1])))
+
+    return run
+
+
 def _into_out(a, b):
     return torch.mm(a, b, out=torch.empty(32, 64))
 
@@ -116,6 +127,16 @@ FORWARD = {
     "attention in float64": lambda: (SDPA, tuple(t.double() for t in _attention()()[1]), {}),
     "lstm": _layer(lambda: nn.LSTM(32, 64), 10, 4, 32),
     "lstm in both directions": _layer(lambda: nn.LSTM(32, 64, 2, bidirectional=True), 10, 4, 32),
+    "lstm of a packed sequence": lambda: (
+        nn.LSTM(32, 64),
+        (_pack(r(10, 4, 32), [10, 8, 5, 1]),),
+        {},
+    ),
+    "gru of a sequence packed inside": lambda: (
+        _packed_inside(nn.GRU(32, 64)),
+        (r(10, 4, 32),),
+        {},
+    ),
     "lstm cell": _layer(lambda: nn.LSTMCell(32, 64), 4, 32),
     "complex convolution": lambda: (
         functional.conv1d,
@@ -206,6 +227,11 @@ TRAINING = {
     "attention, backward": lambda: (SDPA, tuple(g(2, 8, 64, 32) for _ in range(3)), {}),
     "encoder, backward": _layer(_encoder, 2, 32, 64),
     "gru, backward": _layer(lambda: nn.GRU(32, 64), 10, 4, 32),
+    "lstm of a sequence packed inside, backward": lambda: (
+        _packed_inside(nn.LSTM(32, 64)),
+        (r(10, 4, 32),),
+        {},
+    ),
     "conv1d": _layer(lambda: nn.Conv1d(3, 6, 5), 2, 3, 20),
     "conv3d": _layer(lambda: nn.Conv3d(2, 4, 3), 1, 2, 6, 6, 6),
     "conv without batch": _layer(lambda: nn.Conv2d(8, 16, 3), 8, 10, 10),
@@ -660,15 +686,29 @@ def test_line_that_needs_values_is_named(code, line, does, monkeypatch):
 
 
 def test_line_of_a_library_is_named_with_the_line_that_called_it():
-    lengths = torch.tensor([3, 2])
-
-    def pack(x):
-        return nn.utils.rnn.pack_padded_sequence(x, lengths)
-
-    with pytest.raises(MeasureError, match=r"test_fake.py:\d+: `return nn.utils.rnn.pack_padded"):
-        measure(pack, r(3, 2, 4), fake=True)
+    packed = _pack(r(10, 4, 32), [10, 8, 5, 1])
+    with pytest.raises(MeasureError, match=r"test_fake.py:\d+: `return nn.utils.rnn.pad_packed"):
+        measure(_pad, packed, fake=True)
     with pytest.raises(MeasureError, match=r"test_fake.py:\d+: `measure\(torch.equal, .*reads a"):
         measure(torch.equal, r(3), r(3), fake=True)
+
+
+def test_line_of_an_installed_package_is_named_with_the_users_own(tmp_path, monkeypatch):
+    folder = tmp_path / "site-packages" / "flopbudget_reads"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("def peek(x):\n    return x.max().item()\n", "utf-8")
+    monkeypatch.syspath_prepend(str(folder.parent))
+    from flopbudget_reads import peek
+
+    with pytest.raises(MeasureError) as caught:
+        measure(lambda x: 2 * peek(x), r(3), fake=True)
+    said = str(caught.value)
+    assert said.startswith("flopbudget_reads/__init__.py:2: `return x.max().item()` (called from ")
+    assert "test_fake.py:" in said
+
+
+def _pad(packed):
+    return nn.utils.rnn.pad_packed_sequence(packed)
 
 
 def test_operator_without_a_kernel_for_fake_tensors_is_named():

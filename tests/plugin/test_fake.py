@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from .conftest import HEADER, Suite
@@ -106,3 +108,15 @@ def test_model_is_as_large_as_it_is_in_every_mode(suite: Suite, mode: str) -> No
     )
     ran = suite.run(f"--flopbudget={mode}")
     assert (ran.code, ran.outcomes) == (0, {"passed": 1})
+
+
+@pytest.mark.slow
+def test_example_of_the_page_passes(suite: Suite) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "fake.md").read_text("utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0]
+    suite.write(code, header="")
+    ran = suite.run_apart()
+    assert (ran.code, ran.outcomes) == (0, {"passed": 1}), ran.text
+    values = ran.test("test_llama_3_70b").measurements[0].values
+    assert f"{values['macs'].value:,}" in page
+    assert f"{values['params'].value:,}" in page

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from pytest_flopbudget.core.measurement import Measurement
     from pytest_flopbudget.meters.counter import FlopCounter
+    from pytest_flopbudget.meters.fake import fake
     from pytest_flopbudget.meters.formulas import Work, register_formula
     from pytest_flopbudget.meters.latency import LatencyTimer
     from pytest_flopbudget.meters.measure import measure
@@ -22,6 +23,7 @@ __all__ = [
     "Measurement",
     "MemoryTracker",
     "Work",
+    "fake",
     "measure",
     "register_formula",
 ]
@@ -32,6 +34,7 @@ _HOMES: Final = {
     "Measurement": "pytest_flopbudget.core.measurement",
     "MemoryTracker": "pytest_flopbudget.meters.memory",
     "Work": "pytest_flopbudget.meters.formulas",
+    "fake": "pytest_flopbudget.meters.fake",
     "measure": "pytest_flopbudget.meters.measure",
     "register_formula": "pytest_flopbudget.meters.formulas",
 }

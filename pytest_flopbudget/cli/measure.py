@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -40,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="put a module in training mode and run backward from its summed outputs; without "
         "it a module is put in evaluation mode and run without gradients",
     )
+    parser.add_argument(
+        "--fake",
+        action="store_true",
+        help="make the module and the inputs without memory, and compute nothing: every exact "
+        "metric of a model larger than this machine",
+    )
     parser.add_argument("--latency", action="store_true", help="time further calls as well")
     parser.add_argument(
         "--json",
@@ -57,10 +63,14 @@ def run(args: argparse.Namespace) -> Exit:
     """Measure, print the table or the report."""
     from pytest_flopbudget.render.terminal import render_measurement
 
-    fn = _callable(args.target)
-    inputs = [_tensor(text) for text in args.input]
+    if args.fake and args.latency:
+        raise MeasureError("--fake computes nothing, so that there is no latency: leave one out")
+    fn = _callable(args.target, is_fake=args.fake)
+    with _made(is_fake=args.fake):
+        inputs = [_tensor(text) for text in args.input]
     try:
-        measurement = _measured(fn, inputs, is_training=args.train, is_timed=args.latency)
+        with _made(is_fake=args.fake):
+            measurement = _measured(fn, inputs, is_training=args.train, is_timed=args.latency)
     except FlopBudgetError:
         raise
     except Exception as error:
@@ -95,7 +105,19 @@ def _measured(
     return measurement
 
 
-def _callable(target: str) -> Callable[..., Any]:
+@contextmanager
+def _made(*, is_fake: bool) -> Iterator[None]:
+    """A block in which modules and tensors are made, without memory if they are to be fake."""
+    if not is_fake:
+        yield
+        return
+    from pytest_flopbudget.meters.fake import fake
+
+    with fake():
+        yield
+
+
+def _callable(target: str, *, is_fake: bool) -> Callable[..., Any]:
     """The callable that the target names, or the module that it makes."""
     from inspect import Parameter, signature
 
@@ -125,7 +147,8 @@ def _callable(target: str) -> Callable[..., Any]:
     except (TypeError, ValueError):
         required = []
     if not required:
-        made = found()
+        with _made(is_fake=is_fake):
+            made = found()
         if isinstance(made, torch.nn.Module):
             return made
     return found  # type: ignore[no-any-return]  # checked to be callable above

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import Measurement
 from pytest_flopbudget.meters.dispatch import DispatchPass
+from pytest_flopbudget.meters.fake import active_mode, stand_ins_for
 
 
 class FlopCounter:
@@ -38,6 +40,7 @@ class FlopCounter:
         self._has_lines = lines
         self._pass: DispatchPass | None = None
         self._measurement: Measurement | None = None
+        self._stand_ins = ExitStack()
 
     def __enter__(self) -> FlopCounter:
         if self._pass is not None:
@@ -45,6 +48,7 @@ class FlopCounter:
         self._measurement = None
         self._pass = DispatchPass(self._root, memory=self._has_memory, lines=self._has_lines)
         self._pass.__enter__()
+        self._stand_ins.enter_context(stand_ins_for(active_mode()))
         return self
 
     def __exit__(
@@ -55,8 +59,11 @@ class FlopCounter:
     ) -> None:
         counting, self._pass = self._pass, None
         if counting is not None:
-            counting.__exit__(kind, error, traceback)
-            self._measurement = counting.measurement(is_partial=error is not None)
+            try:
+                self._stand_ins.__exit__(kind, error, traceback)
+            finally:
+                counting.__exit__(kind, error, traceback)
+                self._measurement = counting.measurement(is_partial=error is not None)
 
     @property
     def measurement(self) -> Measurement:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,30 +13,48 @@ from torch import Tensor, nn
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import Measurement, Samples
 from pytest_flopbudget.meters.dispatch import DispatchPass
+from pytest_flopbudget.meters.fake import measured_as_fake, refuse_timing, stand_ins_for
 from pytest_flopbudget.meters.latency import LatencyTimer, samples_to_values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """How one call is to be measured."""
+
+    name: str = ""
+    fake: bool = False
+    train: bool = False
+    lines: bool = False
 
 
 def measure(
     callable: Callable[..., Any],  # noqa: A002 - the name that the design gives it
     /,
     *args: Any,
+    fake: bool = False,
     train: bool = False,
+    lines: bool = False,
     **kwargs: Any,
 ) -> Measurement:
     """Everything exact about one call of a callable, such as a module.
 
     callable: called once with `args` and `kwargs`, under the counter.
+    fake: calls it on fake tensors, which have sizes and no values: nothing is computed
+    and no tensor memory is used. Real modules and arguments are taken for fake, and stay
+    as they are; `output` is fake. See `pytest_flopbudget.fake` to make a model so.
     train: also runs backward from the sum of every floating-point tensor that is
     returned and needs a gradient.
+    lines: also keeps the counts by source line, in `by_line`; counting then takes longer.
 
     Returns a `Measurement`: counts as plain integers (`flops` in FLOP, `macs` in MAC,
     memory in bytes), `output`, `uncounted`, `by_module` and `by_operator`.
 
     Raises MeasureError when the call's work would not be done within it (coroutines
-    and generators), or when `train` finds nothing to run backward from. An exception
-    of the callable propagates.
+    and generators), when `train` finds nothing to run backward from, or when a line of
+    the code, which it names, cannot run on fake tensors. Any other exception of the
+    callable propagates.
     """
-    return _counted(callable, args, kwargs, train=train)
+    return _counted(callable, args, kwargs, _Wanted(fake=fake, train=train, lines=lines))
 
 
 def count_call(
@@ -51,7 +69,7 @@ def count_call(
 
     The exception carries it as its attribute `flopbudget_partial`, and propagates.
     """
-    return _counted(fn, args, kwargs, name=name, lines=lines)
+    return _counted(fn, args, kwargs, _Wanted(name=name, lines=lines))
 
 
 def time_call(
@@ -61,7 +79,11 @@ def time_call(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Measurement:
-    """The measurement with the sampled metrics of further calls added to it."""
+    """The measurement with the sampled metrics of further calls added to it.
+
+    Raises MeasureError for a call on fake tensors, which takes no time worth telling.
+    """
+    refuse_timing(fn, args, kwargs)
     samples: Samples = timer.measure(fn, *args, **kwargs)
     values = {**measurement.values, **samples_to_values(samples)}
     return replace(measurement, values=values, samples=samples)
@@ -82,22 +104,25 @@ def _counted(
     fn: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    *,
-    name: str = "",
-    train: bool = False,
-    lines: bool = False,
+    wanted: _Wanted,
 ) -> Measurement:
-    counting = DispatchPass(_root_of(fn), lines=lines)
-    try:
-        with counting:
-            output = fn(*args, **kwargs)
-            if train:
-                _run_backward(output)
-    except BaseException as error:
-        error.flopbudget_partial = counting.measurement(name, is_partial=True)  # type: ignore[attr-defined]  # exceptions take any attribute
-        raise
+    root = _root_of(fn)
+    with measured_as_fake(wanted=wanted.fake, values=(fn, args, kwargs)) as mode:
+        counting = DispatchPass(root, lines=wanted.lines)
+        try:
+            with counting, stand_ins_for(mode) as stand_ins:
+                if stand_ins is not None:
+                    args, kwargs = stand_ins.arguments((args, kwargs))
+                    if root is not None:
+                        stand_ins.note_module(root)
+                output = fn(*args, **kwargs)
+                if wanted.train:
+                    _run_backward(output)
+        except BaseException as error:
+            error.flopbudget_partial = counting.measurement(wanted.name, is_partial=True)  # type: ignore[attr-defined]  # exceptions take any attribute
+            raise
     _refuse_unfinished(fn, output)
-    return counting.measurement(name, output=output)
+    return counting.measurement(wanted.name, output=output)
 
 
 def _root_of(fn: Callable[..., Any]) -> nn.Module | None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from pytest_flopbudget.core.measurement import Counts
 from pytest_flopbudget.meters.extents import SeenMemory
@@ -31,6 +32,9 @@ _SCRIPTED_NAMES: Final = (
     "param",
 )
 """Where torch.ao's modules keep weights; a scripted module does not list its attributes."""
+
+ORIGINALS: Final[Any] = WeakTensorKeyDictionary()
+"""For fake tensors that stand in for real ones, a weak reference to the real one."""
 
 
 class Weights:
@@ -56,7 +60,9 @@ class Weights:
 
     def label(self, tensor: Tensor) -> Site | None:
         """The owner of the tensor's storage, if a root that was learnt owns it."""
-        storage = storage_of(tensor)
+        original = ORIGINALS.get(tensor) if ORIGINALS else None
+        named = tensor if original is None else original()
+        storage = None if named is None else storage_of(named)
         if storage is None:
             return None
         ref, site = self._labels.get(storage._cdata, (None, None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -34,6 +34,12 @@ class SwitchedOff:
         del name
         yield
 
+    def fake(self) -> AbstractContextManager[None]:
+        """A block of fake tensors all the same: the test's model may need them to fit."""
+        from pytest_flopbudget.meters.fake import fake
+
+        return fake()
+
     def record(self, metric: str, value: float, *, better: str = "lower") -> None:
         """Record nothing."""
 
@@ -49,8 +55,9 @@ def flopbudget(request: pytest.FixtureRequest) -> TestRun | SwitchedOff:
     """Measures what the test says, and holds it to the test's budgets.
 
     `flopbudget(fn, *args, name=None, **kwargs)` counts one call and returns its result;
-    `with flopbudget.region("name"):` counts a block; `flopbudget.record("accuracy", x)`
-    adds a metric; `flopbudget.flops` and the like read the latest measurement.
+    `with flopbudget.region("name"):` counts a block; `with flopbudget.fake():` makes models
+    that take no memory; `flopbudget.record("accuracy", x)` adds a metric;
+    `flopbudget.flops` and the like read the latest measurement.
     """
     if read_options(request.config).mode == "off":
         return SwitchedOff()

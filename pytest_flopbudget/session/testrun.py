@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_flopbudget.meters.latency import LatencyTimer
 
 LATENCY_CHOICES: Final = ("auto", "always", "never")
+_NOTHING_TO_TIME: Final = "fake tensors compute nothing, so that there is nothing to time"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +74,28 @@ class TestRun:
         name: the region's name, for `flop_budget(region=...)` and `ratio_to`.
         `fn` is called once under the counter, and again only for latency.
         """
+        from pytest_flopbudget.meters.fake import is_faking
         from pytest_flopbudget.meters.measure import count_call
 
         region = name or ""
+        if is_faking(fn, args, kwargs):
+            self.cannot_repeat(region, _NOTHING_TO_TIME)
         with self._claimed(region), self._keeping_partial():
             counted = count_call(fn, args, kwargs, region, lines=self._surroundings.lines)
         # The result is the test's alone: kept here it would live until the test ends.
         measurement = self._measurements[region] = replace(counted, output=None)
-        if self.wants_latency(region):
+        if self.wants_latency(region) and region not in self._unrepeatable:
             self._time(measurement, fn, args, kwargs)
         return counted.output
+
+    def fake(self) -> AbstractContextManager[None]:
+        """A `with` block in which tensors and modules that are made take no memory.
+
+        What is measured inside has every exact metric, and no latency.
+        """
+        from pytest_flopbudget.meters.fake import fake
+
+        return fake()
 
     @contextmanager
     def region(self, name: str = "") -> Iterator[None]:
@@ -94,12 +107,13 @@ class TestRun:
             name, f"a block is not run again; measure a callable: flopbudget(fn, name={name!r})"
         )
         from pytest_flopbudget.meters.dispatch import DispatchPass
+        from pytest_flopbudget.meters.fake import active_mode, stand_ins_for
 
         counting = DispatchPass(lines=self._surroundings.lines)
         is_partial = True
         with self._claimed(name):
             try:
-                with counting:
+                with counting, stand_ins_for(active_mode()):
                     yield
                 is_partial = False
             finally:
@@ -112,14 +126,18 @@ class TestRun:
         Whoever can repeat it then calls `repeat` for its latency.
         """
         from pytest_flopbudget.meters.dispatch import DispatchPass
+        from pytest_flopbudget.meters.fake import times_entered
 
         counting = DispatchPass(lines=self._surroundings.lines)
         is_partial = True
+        entered = times_entered()
         try:
             with counting:
                 yield
             is_partial = False
         finally:
+            if times_entered() > entered:
+                self.cannot_repeat("", _NOTHING_TO_TIME)
             if not self.is_handed_out:
                 self._measurements[""] = counting.measurement("", is_partial=is_partial)
 
@@ -157,7 +175,8 @@ class TestRun:
 
     def repeat(self, fn: Callable[..., Any], kwargs: dict[str, Any]) -> None:
         """Time further calls of the test's own function, whose first call was a region."""
-        self._time(self._measurements[""], fn, (), kwargs)
+        if "" not in self._unrepeatable:
+            self._time(self._measurements[""], fn, (), kwargs)
 
     def _time(
         self,

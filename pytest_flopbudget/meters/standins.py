@@ -1,0 +1,308 @@
+"""Real tensors among fake ones: what stands in for them, and putting things back."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
+from torch.utils import _pytree as pytree
+from torch.utils._foreach_utils import _foreach_supported_types
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+
+from pytest_flopbudget.meters.unfakeable import NO_CUDA, UnfakeableError, quiet
+from pytest_flopbudget.meters.weights import ORIGINALS
+
+_PLAIN: Final = frozenset({Tensor, nn.Parameter, nn.Buffer})
+_OURS: Final = (FakeTensor, nn.Parameter, nn.Buffer)
+_LOG: Final = logging.getLogger("torch._subclasses.fake_tensor")
+_LONGEST_CONSTANT: Final = 1024
+"""Elements of a list of numbers whose values are kept."""
+_WHOLE: Final = frozenset({torch.int64, torch.int32})
+_ITEM: Final = torch.ops.aten._local_scalar_dense.default
+_RAMP: Final = torch.ops.aten.linspace.default
+_LIFTS: Final = frozenset(
+    {torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default}
+)
+"""Take a tensor that was made from Python numbers just now."""
+_DEVICE: Final = torch.ops.prim.device.default
+_current_node: Final[Any] = torch._C._current_autograd_node
+_ACCUMULATE: Final = (1 << 64) - 1
+"""The sequence number of every AccumulateGrad node."""
+
+
+class StandIns(TorchDispatchMode):
+    """Gives every operator fake tensors in place of real ones.
+
+    It stands above the counter, so that the counter sees fake tensors alone: a real
+    parameter and a view of its stand-in would be two storages to it. Afterwards what
+    was real before has no fake tensor in it: gradients, parameters, buffers and other
+    tensors of modules, the state of optimisers.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self, mode: FakeTensorMode) -> None:
+        super().__init__()
+        self._mode = mode
+        self._fakes: dict[int, tuple[weakref.ref[Tensor], FakeTensor]] = {}
+        self._gradients: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self._modules: dict[int, _Module] = {}
+        self._optimizers: dict[int, _Optimizer] = {}
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> StandIns:
+        if not self._handles:
+            self._handles = [
+                register_module_forward_pre_hook(lambda module, _args: self._note(module)),
+                register_optimizer_step_pre_hook(self._note_optimizer),
+            ]
+        # torch's own rule for what its foreach operators take, which fake tensors do.
+        _foreach_supported_types.append(FakeTensor)
+        _LOG.addFilter(quiet)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
+        _foreach_supported_types.remove(FakeTensor)
+        _LOG.removeFilter(quiet)
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        for variable, gradient in self._gradients.values():
+            if isinstance(variable.grad, FakeTensor):
+                variable.grad = gradient
+        for module in self._modules.values():
+            module.put_back()
+        for optimizer in self._optimizers.values():
+            optimizer.put_back()
+        for kept in (self._fakes, self._gradients, self._modules, self._optimizers):
+            kept.clear()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: the wrapper that torch puts around other modes costs more than the mode."""
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is _DEVICE and isinstance(args[0], FakeTensor):
+            return args[0].device  # two calls in three; nothing below would answer otherwise
+        if not all(issubclass(cls, _OURS) for cls in types):
+            return NotImplemented  # a wrapper, which calls operators on what it wraps
+        node = _current_node()
+        if node is not None and node._sequence_nr() == _ACCUMULATE:
+            variable = node.variable
+            if not isinstance(variable, FakeTensor) and id(variable) not in self._gradients:
+                self._gradients[id(variable)] = (variable, variable.grad)
+        kwargs = kwargs or {}
+        if func not in _LIFTS:
+            args = self._faked(args, func)
+            if kwargs:
+                names = tuple(kwargs)
+                kwargs = dict(zip(names, self._faked(tuple(kwargs.values()), func), strict=True))
+                if kwargs.get("device") is not None:
+                    _refuse_foreign(torch.device(kwargs["device"]))
+        result = func(*args, **kwargs)
+        if func is _RAMP and isinstance(result, FakeTensor):
+            self._keep_values(result, func, args, kwargs)
+        return result
+
+    def _keep_values(self, made: FakeTensor, func: Any, args: Any, kwargs: Any) -> None:
+        """Keep the values of a short ramp of numbers.
+
+        Constructors read rates off it one by one, such as those of stochastic depth.
+        """
+        if made.numel() <= _LONGEST_CONSTANT and made.device.type == "cpu":
+            with _disable_current_modes():
+                made.constant = func(*args, **kwargs)
+            self._mode.fake_tensor_converter.add_constant_storage_mapping(made)
+
+    def arguments(self, values: Any) -> Any:
+        """Arguments of a call with fake tensors for the real ones, in containers too.
+
+        A tensor with a graph behind it stays: its backward goes on into that graph. So do
+        lengths of sequences, which recurrent layers read.
+        """
+        leaves = pytree.tree_leaves(values)
+        if not any(_is_argument(leaf) for leaf in leaves):
+            return values
+        return pytree.tree_map(
+            lambda leaf: self._fake_of(leaf) if _is_argument(leaf) else leaf, values
+        )
+
+    def note_module(self, root: nn.Module) -> None:
+        """Have a module and those below it put back as they are now."""
+        for module in root.modules():
+            self._note(module)
+
+    def _note(self, module: nn.Module) -> None:
+        if any(p is not None and nn.parameter.is_lazy(p) for p in module._parameters.values()):
+            raise UnfakeableError(
+                f"calls a {type(module).__name__} that has no sizes yet; run it once on real "
+                "tensors before it is measured on fake ones"
+            )
+        if id(module) not in self._modules:
+            self._modules[id(module)] = _Module(module)
+
+    def _note_optimizer(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        if id(optimizer) not in self._optimizers:
+            self._optimizers[id(optimizer)] = _Optimizer(optimizer)
+
+    def _faked(self, values: Sequence[Any], func: Any) -> Any:
+        """The values with a stand-in for each real tensor; the same ones if there is none."""
+        changed: list[Any] | None = None
+        for at, value in enumerate(values):
+            new = value
+            if isinstance(value, Tensor):
+                new = self._stand_in(value, func)
+            elif isinstance(value, list | tuple) and value:
+                new = self._faked(value, func)
+            if new is not value:
+                if changed is None:
+                    changed = list(values)
+                changed[at] = new
+        if changed is None:
+            return values
+        return changed if isinstance(values, list) else tuple(changed)
+
+    def _stand_in(self, tensor: Tensor, func: Any) -> Tensor:
+        """What the operator gets in place of the tensor."""
+        if type(tensor) in _PLAIN:
+            if _changes_sizes(func):
+                raise UnfakeableError(
+                    "changes the sizes of a real tensor in place, while fake tensors are "
+                    "measured; pass it as an argument of the measured call"
+                )
+            return tensor if self._is_known(tensor, func) else self._fake_of(tensor)
+        if tensor.layout is not torch.strided:
+            raise UnfakeableError(
+                f"uses a fake tensor of layout {tensor.layout}, whose cost depends on how "
+                "many elements it holds, which a fake one does not know; measure without "
+                "fake"
+            )
+        return tensor
+
+    def _is_known(self, real: Tensor, func: Any) -> bool:
+        """Whether the operator takes a real tensor's values, which nothing has changed yet."""
+        known = self._fakes.get(id(real))
+        if known is not None and known[0]() is real:
+            return False
+        if func is _ITEM:
+            return True
+        return are_lengths(real) and isinstance(func, OpOverload) and not func._schema.is_mutable
+
+    def _fake_of(self, real: Tensor) -> FakeTensor:
+        key = id(real)
+        known = self._fakes.get(key)
+        if known is not None and known[0]() is real:
+            return known[1]
+        if real.layout is not torch.strided:
+            raise UnfakeableError(
+                f"uses a tensor of layout {real.layout}, which a fake one cannot stand for; "
+                "measure without fake"
+            )
+        converter = self._mode.fake_tensor_converter
+        with _disable_current_modes():  # making a stand-in is no work of the code's
+            if _is_number(real) or are_lengths(real):
+                # Code reads such values: an optimiser its step, a recurrent layer its batches.
+                number = real.detach().clone()
+                made = converter.from_real_tensor(self._mode, number, make_constant=True)
+            else:
+                # Its graph, if it has one, lies above the operators and stays the real one's.
+                plain = real if real.grad_fn is None else real.detach()
+                made = converter.from_real_tensor(self._mode, plain)
+        ORIGINALS[made] = weakref.ref(real)
+        forget: Callable[[object], object] = lambda _ref: self._fakes.pop(key, None)  # noqa: E731 - made and used here
+        self._fakes[key] = (weakref.ref(real, forget), made)
+        return made
+
+
+class _Module:
+    """A module as it was: its parameters, buffers and attributes."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._tables = [
+            (table, dict(table)) for table in (module._parameters, module._buffers, vars(module))
+        ]
+        self._is_fake = any(
+            isinstance(value, FakeTensor) for _, was in self._tables for value in was.values()
+        )
+
+    def put_back(self) -> None:
+        """Put back what has become fake, unless the module was made fake."""
+        if self._is_fake:
+            return
+        for table, was in self._tables:
+            for name, value in list(table.items()):
+                if isinstance(value, FakeTensor):
+                    if name in was:
+                        table[name] = was[name]
+                    else:
+                        del table[name]
+
+
+class _Optimizer:
+    """An optimiser's state as it was."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._state = {key: dict(state) for key, state in optimizer.state.items()}
+
+    def put_back(self) -> None:
+        """Put the state of real parameters back."""
+        state = self._optimizer.state
+        for key in [key for key in state if not isinstance(key, FakeTensor)]:
+            if key in self._state:
+                state[key] = self._state[key]
+            else:
+                del state[key]
+
+
+def are_lengths(tensor: Tensor) -> bool:
+    """Whether it may be the lengths of sequences: a short list of whole numbers."""
+    return (
+        tensor.dim() == 1
+        and tensor.dtype in _WHOLE
+        and tensor.numel() <= _LONGEST_CONSTANT
+        and tensor.device.type == "cpu"
+    )
+
+
+def _refuse_foreign(device: torch.device) -> None:
+    if device.type == "cuda" and not torch.backends.cuda.is_built():
+        # torch aborts the whole process at the first gradient of such a tensor.
+        raise UnfakeableError(NO_CUDA)
+
+
+def _is_argument(leaf: Any) -> bool:
+    return (
+        type(leaf) in _PLAIN
+        and leaf.grad_fn is None
+        and not are_lengths(leaf)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(leaf)
+    )
+
+
+def _is_number(real: Tensor) -> bool:
+    return (
+        real.numel() == 1
+        and real.device.type == "cpu"
+        and not real.is_quantized
+        and not (real.requires_grad and real.is_leaf)
+    )
+
+
+def _changes_sizes(func: Any) -> bool:
+    return torch.Tag.inplace_view in getattr(func, "tags", ()) and (
+        func is not torch.ops.aten.detach_.default
+    )

@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="put a module in training mode and run backward from its summed outputs; without "
         "it a module is put in evaluation mode and run without gradients",
     )
+    parser.add_argument(
+        "--cross-check",
+        action="store_true",
+        help="also count with torch's FlopCounterMode and fvcore, and explain each difference",
+    )
     parser.add_argument("--latency", action="store_true", help="time further calls as well")
     parser.add_argument(
         "--json",
@@ -57,6 +62,11 @@ def run(args: argparse.Namespace) -> Exit:
     """Measure, print the table or the report."""
     from pytest_flopbudget.render.terminal import render_measurement
 
+    if args.cross_check and args.json == "-":
+        raise MeasureError(
+            "--cross-check is printed beside the table, which --json replaces; "
+            "write the report to a file: --json PATH"
+        )
     fn = _callable(args.target)
     inputs = [_tensor(text) for text in args.input]
     try:
@@ -71,6 +81,8 @@ def run(args: argparse.Namespace) -> Exit:
         _write_report(_report(measurement, args.target), args.json, args.html)
     if args.json != "-":
         sys.stdout.write(render_measurement(measurement, title=args.target))
+    if args.cross_check:
+        sys.stdout.write(_second_opinions(fn, inputs, measurement, is_training=args.train))
     return Exit.WITHIN
 
 
@@ -93,6 +105,16 @@ def _measured(
             timed = with_backward(fn) if is_training else fn
             return time_call(measurement, LatencyTimer(), timed, tuple(inputs), {})
     return measurement
+
+
+def _second_opinions(
+    fn: Callable[..., Any], inputs: list[Any], measurement: Measurement, *, is_training: bool
+) -> str:
+    from pytest_flopbudget.meters.second_opinion import cross_check
+    from pytest_flopbudget.render.second_opinion import render_opinions
+
+    opinions = cross_check(fn, tuple(inputs), measurement, train=is_training)
+    return render_opinions(opinions, measurement)
 
 
 def _callable(target: str) -> Callable[..., Any]:

@@ -46,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="make the module and the inputs without memory, and compute nothing: every exact "
         "metric of a model larger than this machine",
     )
+    parser.add_argument(
+        "--cross-check",
+        action="store_true",
+        help="also count with torch's FlopCounterMode and fvcore, and explain each difference",
+    )
     parser.add_argument("--latency", action="store_true", help="time further calls as well")
     parser.add_argument(
         "--json",
@@ -63,6 +68,11 @@ def run(args: argparse.Namespace) -> Exit:
     """Measure, print the table or the report."""
     from pytest_flopbudget.render.terminal import render_measurement
 
+    if args.cross_check and args.json == "-":
+        raise MeasureError(
+            "--cross-check is printed beside the table, which --json replaces; "
+            "write the report to a file: --json PATH"
+        )
     if args.fake and args.latency:
         raise MeasureError("--fake computes nothing, so that there is no latency: leave one out")
     fn = _callable(args.target, is_fake=args.fake)
@@ -81,6 +91,8 @@ def run(args: argparse.Namespace) -> Exit:
         _write_report(_report(measurement, args.target), args.json, args.html)
     if args.json != "-":
         sys.stdout.write(render_measurement(measurement, title=args.target))
+    if args.cross_check:
+        sys.stdout.write(_second_opinions(fn, inputs, measurement, is_training=args.train))
     return Exit.WITHIN
 
 
@@ -115,6 +127,16 @@ def _made(*, is_fake: bool) -> Iterator[None]:
 
     with fake():
         yield
+
+
+def _second_opinions(
+    fn: Callable[..., Any], inputs: list[Any], measurement: Measurement, *, is_training: bool
+) -> str:
+    from pytest_flopbudget.meters.second_opinion import cross_check
+    from pytest_flopbudget.render.second_opinion import render_opinions
+
+    opinions = cross_check(fn, tuple(inputs), measurement, train=is_training)
+    return render_opinions(opinions, measurement)
 
 
 def _callable(target: str, *, is_fake: bool) -> Callable[..., Any]:

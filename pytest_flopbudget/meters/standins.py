@@ -92,6 +92,11 @@ class StandIns(TorchDispatchMode):
         """No: the wrapper that torch puts around other modes costs more than the mode."""
         return False
 
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Yes: what torch's compiler traces for a higher-order operator is not run yet."""
+        return True
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

@@ -14,6 +14,7 @@ from pytest_flopbudget.meters import higher_order, nested, opaque
 from pytest_flopbudget.meters.formulas.registry import Formula, Work, is_taught
 from pytest_flopbudget.meters.lines import SourceLines
 from pytest_flopbudget.meters.modules import CallStack
+from pytest_flopbudget.meters.packed import packed_nbytes
 from pytest_flopbudget.meters.plans import Plan, Road, plan_for
 from pytest_flopbudget.meters.storages import StorageLedger
 from pytest_flopbudget.meters.traffic import bytes_moved, nbytes_of, tensors_in
@@ -230,6 +231,8 @@ class CountingMode(TorchDispatchMode):
                 for tensor in tensors_in(args[position : position + 1]):
                     ledger.produce(tensor, site)  # type: ignore[arg-type]  # the same
             row.bytes_moved += bytes_moved(plan, args, kwargs, inputs, outputs)
+        if plan.takes_packages:
+            row.bytes_moved += packed_nbytes((*args, *kwargs.values()))
         if operator.is_free:
             return
         if (

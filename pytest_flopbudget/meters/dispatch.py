@@ -193,8 +193,10 @@ class DispatchPass:
             calls[site] = calls.get(site, 0) + row.calls
         alive = self._ledger.at_peak() if self._ledger is not None else {}
         weights = self._weights.by_site if self._weights is not None else {}
+        packed = self._weights.packed if self._weights is not None else {}
         for site in dict.fromkeys((*booked, *alive, *weights)):
             peak, own = alive.get(site, (0, 0))
+            peak += packed.get(site, 0)
             counts = Counts(peak_memory=peak, activation_memory=own)
             counts += booked.get(site, Counts())
             yield site, counts + weights.get(site, Counts()), calls.get(site, 0)

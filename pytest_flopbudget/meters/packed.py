@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import torch
@@ -98,3 +98,14 @@ def stored_nbytes(tensor: Tensor) -> int:
     for size in rows:
         nbytes *= size
     return nbytes
+
+
+def packed_nbytes(values: Iterable[Any]) -> int:
+    """Bytes of the packed weights among the values, and in lists among them."""
+    total = 0
+    for value in values:
+        if isinstance(value, list | tuple):
+            total += packed_nbytes(value)
+        elif is_packed(value):
+            total += sum(nbytes for _, nbytes in tensors_in_package(value))
+    return total

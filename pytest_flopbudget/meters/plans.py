@@ -65,6 +65,8 @@ class Plan:
     """Positions of the positional arguments that it writes."""
     written_keywords: tuple[str, ...] = ()
     """Names of the keyword arguments that it writes, such as `out`."""
+    takes_packages: bool = False
+    """Whether it is given weights that are packed for a library, and are no tensors."""
     is_read_modify: bool = True
     """Whether a written positional argument is read too; not so for `copy_` and `fill_`."""
     reads_rows: int | None = None
@@ -190,6 +192,7 @@ def plan_for(func: Any) -> Plan:
         nested_parts_key=nested_parts_key,
         written=written,
         written_keywords=written_keywords,
+        takes_packages=any("__torch__" in str(argument.type) for argument in schema.arguments),
         is_read_modify=is_read_modify,
         reads_rows=_PICKS.get(name),
         per_element=per_element,

@@ -45,6 +45,8 @@ class Weights:
 
     def __init__(self) -> None:
         self.by_site: dict[Site, Counts] = {}
+        self.packed: dict[Site, int] = {}
+        """Bytes that no tensor shows: they are alive all the time."""
         self._seen = SeenMemory()
         self._packages: dict[tuple[int, str], weakref.ref[Any]] = {}
         self._labels: dict[int, tuple[weakref.ref[Any], Site]] = {}
@@ -77,6 +79,7 @@ class Weights:
                 if self._is_new(package):
                     for tensor, nbytes in tensors_in_package(package.content):
                         self._add(site, tensor.numel(), nbytes)
+                        self.packed[site] = self.packed.get(site, 0) + nbytes
 
     def _count_tensor(self, site: Site, tensor: Tensor) -> None:
         parts = parts_of(tensor)

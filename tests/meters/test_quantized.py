@@ -714,3 +714,15 @@ def test_static_model_keeps_floating_point_at_its_ends():
     assert m.int_ops == conv * (2 * 27 + 6) + conv + linear * (2 * 128 + 6)
     assert m.uncounted == ()
     assert m.by_module["1"].own.int_ops == conv * (2 * 27 + 6)
+
+
+def test_packed_weights_are_read_and_are_in_the_peak():
+    model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(48, 64)), {nn.Linear})
+    with torch.no_grad():
+        m = measure(model, torch.randn(32, 48))
+    # 64 x 48 bytes, a scale and a zero point of 8 each, and a bias of 64 floats.
+    packed = 64 * 48 + 16 + 64 * 4
+    assert m.bytes_moved == 32 * 48 * 4 + packed + 32 * 64 * 4
+    assert m.peak_memory == 32 * 48 * 4 + packed + 32 * 64 * 4
+    assert m.activation_memory == 32 * 64 * 4
+    assert m.model_size == packed

@@ -270,7 +270,7 @@ BY_HAND: list[tuple[tuple[int, ...], list[Layer]]] = [
 ]
 
 
-@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.parametrize("asks", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("shape", "layers"), BY_HAND)
 def test_every_kind_of_layer_costs_what_it_says(
     shape: tuple[int, ...], layers: list[Layer], asks: bool

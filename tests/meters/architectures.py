@@ -26,9 +26,7 @@ def conv_norm(
     activation: Callable[[], nn.Module] | None = nn.ReLU,
 ) -> nn.Sequential:
     """A convolution that keeps the size at stride 1, its batch norm and an activation."""
-    conv = nn.Conv2d(
-        inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False
-    )
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
     last = [activation()] if activation else []
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), *last)
 

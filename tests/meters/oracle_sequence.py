@@ -311,4 +311,3 @@ class Grouped(Layer):
         heads = {"q": self.heads, "k": self.groups, "v": self.groups, "o": self.heads}
         free = sum(count for name, count in heads.items() if name not in self.frozen)
         return free * self.width * self.head
-

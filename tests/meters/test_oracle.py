@@ -74,9 +74,7 @@ def forget_gradients(model: nn.Module, x: torch.Tensor) -> None:
 
 def own_macs(measurement: Measurement) -> dict[str, int]:
     return {
-        path: counts.own.macs
-        for path, counts in measurement.by_module.items()
-        if counts.own.macs
+        path: counts.own.macs for path, counts in measurement.by_module.items() if counts.own.macs
     }
 
 
@@ -233,7 +231,15 @@ BY_HAND: list[tuple[tuple[int, ...], list[Layer]]] = [
     (SERIES, [conv(6, 3, 1), pool("max", 1, dilation=(2,)), pool("mean", 1)]),
     (VOLUME, [conv(6, 3, 3), pool("max", 3)]),
     (VOLUME, [pool("mean", 3), conv(6, 3, 3)]),
-    (IMAGE, [conv(6, 5, 2), Pool(kind="adaptive", adaptive=(4, 3)), Flatten(), Linear(inputs=60, outputs=3)]),
+    (
+        IMAGE,
+        [
+            conv(6, 5, 2),
+            Pool(kind="adaptive", adaptive=(4, 3)),
+            Flatten(),
+            Linear(inputs=60, outputs=3),
+        ],
+    ),
     (IMAGE, [Pool(kind="adaptive", adaptive=(1, 1)), Flatten(), Linear(inputs=6, outputs=4)]),
     (SERIES, [conv(6, 5, 1), Pool(kind="adaptive", adaptive=(4,))]),
     (IMAGE, [Patches(), Linear(inputs=6, outputs=4, bias=False, frozen="all"), norm("layer", 4)]),

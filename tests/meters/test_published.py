@@ -100,12 +100,8 @@ MODELS = {
         gmac=11.398,
         params=68_883_240,
     ),
-    "vgg11": Published(
-        build=partial(architectures.vgg, *VGG_11), gmac=7.609, params=132_863_336
-    ),
-    "vgg16": Published(
-        build=partial(architectures.vgg, *VGG_16), gmac=15.47, params=138_357_544
-    ),
+    "vgg11": Published(build=partial(architectures.vgg, *VGG_11), gmac=7.609, params=132_863_336),
+    "vgg16": Published(build=partial(architectures.vgg, *VGG_16), gmac=15.47, params=138_357_544),
     "alexnet": Published(build=architectures.alexnet, gmac=0.714, params=61_100_840),
     "squeezenet1_0": Published(build=architectures.squeezenet, gmac=0.819, params=1_248_424),
     "densenet121": Published(
@@ -137,9 +133,7 @@ QUICK = ("resnet18", "resnet50", "alexnet", "squeezenet1_0", "mobilenet_v1", "mo
 
 
 def slow_but(quick: tuple[str, ...], names: Any) -> list[Any]:
-    return [
-        name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names
-    ]
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def measure_fake(
@@ -263,13 +257,8 @@ TEXT = {
 TEXT_PARAMS = {
     # words, positions, twelve blocks with their norms, and the last norm
     "gpt2": 50_257 * 768 + 1024 * 768 + 12 * (12 * 768**2 + 13 * 768) + 2 * 768,
-    "bert": (30_522 + 512 + 2) * 768
-    + 2 * 768
-    + 12 * (12 * 768**2 + 13 * 768)
-    + 768 * 769,
-    "llama": 2 * 1000 * 512
-    + 2 * (512 * (2 * 512 + 2 * 128) + 3 * 512 * 1376 + 2 * 512)
-    + 512,
+    "bert": (30_522 + 512 + 2) * 768 + 2 * 768 + 12 * (12 * 768**2 + 13 * 768) + 768 * 769,
+    "llama": 2 * 1000 * 512 + 2 * (512 * (2 * 512 + 2 * 128) + 3 * 512 * 1376 + 2 * 512) + 512,
 }
 
 

@@ -9,20 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from .oracle import (
-    Chain,
-    Conv,
-    Dropout,
-    Flatten,
-    Layer,
-    Linear,
-    Norm,
-    Patches,
-    Pointwise,
-    Pool,
-    Residual,
-    Twice,
-)
+from .oracle import Chain, Dropout, Flatten, Layer, Linear, Patches, Pointwise, Residual, Twice
+from .oracle_images import Conv, Norm, Pool
 from .oracle_sequence import Embedding, Grouped, MeanOverTime, Multihead, Recurrent, Softmax
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -122,7 +110,8 @@ def _pool(draw: Draw, shape: tuple[int, ...]) -> Layer:
         dilation = tuple(draw(st.integers(1, 2)) for _ in kernel)
         # The span of the taps has to fit.
         dilation = tuple(
-            d if d * (k - 1) < n else 1 for d, k, n in zip(dilation, kernel, shape[2:])
+            d if d * (k - 1) < n else 1
+            for d, k, n in zip(dilation, kernel, shape[2:], strict=False)
         )
     return Pool(
         kind=kind,
@@ -178,7 +167,7 @@ def _keeping(draw: Draw, shape: tuple[int, ...]) -> Layer:
     kinds: list[Callable[[], Layer]] = [
         lambda: _pointwise(draw, shape),
         lambda: _norm(draw, shape),
-        lambda: Dropout(),
+        Dropout,
     ]
     if len(shape) == 2 or len(shape) == 3:
         kinds.append(lambda: _linear(draw, shape, shape[-1]))
@@ -194,15 +183,15 @@ def _changing(draw: Draw, shape: tuple[int, ...]) -> Layer:
     """A layer that may give another shape."""
     kinds: list[Callable[[], Layer]] = []
     if len(shape) == 2 or len(shape) == 3:
-        kinds += [lambda: _linear(draw, shape), lambda: Softmax()]
+        kinds += [lambda: _linear(draw, shape), Softmax]
     if len(shape) == 3:
-        kinds += [lambda: _recurrent(draw, shape), lambda: MeanOverTime()]
+        kinds += [lambda: _recurrent(draw, shape), MeanOverTime]
     if len(shape) > 2:
         kinds += [
             lambda: _conv(draw, shape),
             lambda: _pool(draw, shape),
-            lambda: Flatten(),
-            lambda: Patches(),
+            Flatten,
+            Patches,
         ]
     return draw(st.sampled_from(kinds))()
 
@@ -255,35 +244,36 @@ def networks(draw: Draw) -> Network:
     return Network(layer=_chain(draw, shape, 2), shape=shape, asks=asks)
 
 
-@st.composite
-def derived_networks(draw: Draw) -> Network:
-    """Networks of the layers whose backward pass the oracle knows to the last FLOP."""
+def _derived(draw: Draw, shape: tuple[int, ...]) -> Layer:
+    """One of the layers whose backward pass the oracle knows to the last FLOP."""
 
-    def keeping(shape: tuple[int, ...]) -> Layer:
+    def keeping() -> Layer:
         if draw(st.booleans()):
             return Pointwise(kind="relu")
         if len(shape) == 2:
             return _linear(draw, shape, shape[-1])
         return _conv(draw, shape, keeps=True)
 
+    kinds: list[Callable[[], Layer]] = [
+        keeping,
+        lambda: Residual(parts=(keeping(),)),
+        lambda: Twice(parts=(keeping(),)),
+        lambda: _linear(draw, shape) if len(shape) == 2 else _conv(draw, shape),
+        Flatten,
+    ]
+    return draw(st.sampled_from(kinds))()
+
+
+@st.composite
+def derived_networks(draw: Draw) -> Network:
+    """Networks of such layers."""
     sizes = draw(st.lists(st.integers(3, 8), min_size=0, max_size=2))
-    shape = (draw(st.integers(1, 3)), draw(st.integers(1, 6)), *sizes)
-    start, parts = shape, []
+    shape = start = (draw(st.integers(1, 3)), draw(st.integers(1, 6)), *sizes)
+    parts: list[Layer] = []
     for _ in range(draw(st.integers(1, 5))):
-        part = draw(
-            st.sampled_from(
-                [
-                    lambda: keeping(shape),
-                    lambda: Residual(parts=(keeping(shape),)),
-                    lambda: Twice(parts=(keeping(shape),)),
-                    lambda: _linear(draw, shape) if len(shape) == 2 else _conv(draw, shape),
-                    lambda: Flatten(),
-                ]
-            )
-        )()
-        if math.prod(part.returns(shape)) > MOST_ELEMENTS:
-            continue
-        parts.append(part)
-        shape = part.returns(shape)
+        part = _derived(draw, shape)
+        if math.prod(part.returns(shape)) <= MOST_ELEMENTS:
+            parts.append(part)
+            shape = part.returns(shape)
     chain = Chain(parts=tuple(parts) or (Pointwise(kind="relu"),))
     return Network(layer=chain, shape=start, asks=draw(st.booleans()))

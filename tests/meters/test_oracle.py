@@ -18,22 +18,20 @@ from pytest_flopbudget.core.measurement import Counts
 from .networks import Network, derived_networks, networks
 from .oracle import (
     Chain,
-    Conv,
     Dropout,
     Flatten,
     Flow,
     Layer,
     Linear,
     Mode,
-    Norm,
     Patches,
     Pointwise,
-    Pool,
     Residual,
     Tally,
     Twice,
     expected_bytes,
 )
+from .oracle_images import Conv, Norm, Pool
 from .oracle_sequence import Grouped, MeanOverTime, Multihead, Recurrent, Softmax
 
 # torch says once that it takes its own road for these.

@@ -17,6 +17,13 @@ from torch import Tensor, nn
 
 from pytest_flopbudget import FlopCounter, measure
 
+from . import (  # noqa: F401 - they register their programs
+    programs_autograd,
+    programs_compilers,
+    programs_library,
+    programs_tensors,
+    programs_training,
+)
 from .programs import PROGRAMS, Program
 
 # What does not run under the counter, or not alike, today.
@@ -56,7 +63,7 @@ class Outcome:
 def _run(program: Program, context: AbstractContextManager[Any]) -> Outcome:
     torch.manual_seed(5)
     random.seed(5)
-    np.random.seed(5)  # noqa: NPY002 - the state that libraries share
+    np.random.seed(5)
     result, error = None, ""
     IS_COMPILED.set(program.__name__.startswith("compiled"))
     with warnings.catch_warnings(record=True) as caught:
@@ -64,10 +71,10 @@ def _run(program: Program, context: AbstractContextManager[Any]) -> Outcome:
         try:
             with context:
                 result = program()
-        except Exception as raised:  # noqa: BLE001 - compared, whatever it is
+        except Exception as raised:
             error = f"{type(raised).__name__}: {raised}"
     texts = sorted({str(warning.message).split("(Triggered")[0] for warning in caught})
-    state = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1])  # noqa: NPY002
+    state = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1])
     return Outcome(result, error, texts, state)
 
 

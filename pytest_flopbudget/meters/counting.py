@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.meters import higher_order, nested, opaque
+from pytest_flopbudget.meters.eager import untraced
 from pytest_flopbudget.meters.formulas.registry import Formula, Work, is_taught
 from pytest_flopbudget.meters.lines import SourceLines
 from pytest_flopbudget.meters.modules import CallStack
@@ -28,6 +29,7 @@ _DTYPES: Final = [dtype for dtype in vars(torch).values() if isinstance(dtype, t
 _REAL: Final = frozenset(dtype for dtype in _DTYPES if dtype.is_floating_point)
 _FLOATING: Final = _REAL | {dtype for dtype in _DTYPES if dtype.is_complex}
 _TRUTH: Final = frozenset({torch.bool})
+_tracing_state: Final = torch._C._get_tracing_state
 _MOST_SHAPES: Final = 4
 """How many distinct argument shapes of an uncounted operator are kept."""
 
@@ -119,12 +121,15 @@ class CountingMode(TorchDispatchMode):
         if operator is None:
             operator = self._meet(func)
         if types and not _ORDINARY.issuperset(types):
+            if torch.fx._symbolic_trace._is_fx_tracing_flag or _is_symbolic(types, args):
+                return func(*args, **(kwargs or {}))  # a trial run on fake tensors
             if _must_desugar(types):
                 return NotImplemented
-            if torch.fx._symbolic_trace._is_fx_tracing_flag:
-                return func(*args, **(kwargs or {}))  # a trial run on fake tensors
         if not self.is_open:
             return func(*args, **(kwargs or {}))
+        if _tracing_state() is not None:
+            with untraced():  # the tracer has heard of the operator already
+                return operator.handle(operator, args, kwargs or {})
         return operator.handle(operator, args, kwargs or {})
 
     def _meet(self, func: Any) -> Operator:
@@ -394,7 +399,17 @@ def _must_desugar(types: Any) -> bool:
     from torch._subclasses import FakeTensor
 
     return any(
-        cls not in _ORDINARY and not issubclass(cls, FakeTensor | nn.Parameter) for cls in types
+        cls.__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl
+        and not issubclass(cls, FakeTensor | nn.Parameter)
+        for cls in types
+        if cls not in _ORDINARY
+    )
+
+
+def _is_symbolic(types: Any, args: Any) -> bool:
+    """Whether the arguments belong to a trace of functions, or have sizes that are symbols."""
+    return any(cls.__name__ == "FunctionalTensor" for cls in types) or any(
+        tensor._has_symbolic_sizes_strides for tensor in tensors_in(args)
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import torch
@@ -30,6 +30,20 @@ def written(module: nn.Module) -> nn.Module:
 def is_compiled(module: nn.Module) -> bool:
     """Whether the module is what `torch.compile` wraps around another."""
     return type(module).__name__ == "OptimizedModule"
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """A block that `torch.jit.trace`, where it listens, does not hear."""
+    state = torch._C._get_tracing_state()
+    if state is None:
+        yield
+        return
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]  # torch leaves it undeclared
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]  # the same
 
 
 class EagerRegion:

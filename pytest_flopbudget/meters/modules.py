@@ -16,7 +16,7 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
-from pytest_flopbudget.meters.eager import is_compiled
+from pytest_flopbudget.meters.eager import is_compiled, untraced
 from pytest_flopbudget.meters.weights import dotted, owned_tensors
 
 _current_node: Final[Any] = torch._C._current_autograd_node
@@ -178,6 +178,10 @@ class ModulePaths:
         return stack
 
     def _before(self, module: nn.Module, _args: Any) -> None:
+        with untraced():
+            self._begin(module)
+
+    def _begin(self, module: nn.Module) -> None:
         stack = self._stack()
         if stack is None or is_compiled(module):
             return
@@ -189,6 +193,10 @@ class ModulePaths:
         entry.calls += 1
 
     def _after(self, module: nn.Module, _args: Any, _output: Any) -> None:
+        with untraced():
+            self._end(module)
+
+    def _end(self, module: nn.Module) -> None:
         stack = self._stack()
         if stack is None or not stack.pop(module):
             return
@@ -265,7 +273,7 @@ def _children(
 
     Of one that stands in two places the first comes last, so that it is what is kept.
     """
-    holder = holder or above
+    holder = above if holder is None else holder  # an empty list of modules is false
     for key, child in reversed(holder._modules.items()):
         if child is not None:
             if isinstance(child, nn.ModuleList | nn.ModuleDict):

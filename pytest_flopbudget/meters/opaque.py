@@ -23,7 +23,7 @@ def kernel_key(operator: Any, tensors: list[Tensor]) -> Any:
     device = devices.pop() if len(devices) == 1 else (devices - {"cpu"}).pop()
     keys = torch._C.DispatchKey
     for key in (getattr(keys, device.upper(), None), keys.CompositeExplicitAutograd):
-        if key is not None and has_kernel(operator.name(), key):
+        if key is not None and has_kernel(operator, key):
             return key
     return None
 

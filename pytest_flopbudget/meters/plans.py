@@ -128,7 +128,6 @@ _BOOKKEEPING: Final = frozenset({"prim", "profiler"})
 """Namespaces whose operators look at tensors or mark time, and compute nothing."""
 _KEYS: Final = torch._C.DispatchKey
 _COMPOSITE: Final = _KEYS.CompositeImplicitAutograd
-has_kernel: Final = torch._C._dispatch_has_kernel_for_dispatch_key
 _NOT_LOOKED_INTO: Final = frozenset(
     {"_c10d_functional", "_c10d_functional_autograd", "aten", "c10d", "symm_mem"}
 )
@@ -158,6 +157,13 @@ _VIEWS_BY_HAND: Final = frozenset(
     }
 )
 """Views whose schema does not say so, and those in place, which move no data either."""
+
+
+def has_kernel(operator: OpOverload, key: Any) -> bool:
+    """Whether torch has a kernel in C++ for this dispatch key; some operators have none at all."""
+    name = operator.name()
+    is_known = torch._C._dispatch_has_kernel(name)
+    return is_known and torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
 
 
 def plan_for(func: Any) -> Plan:
@@ -212,7 +218,7 @@ def _parts_keys(func: OpOverload, name: str, road: Road) -> tuple[Any, Any]:
     if road is not Road.DECOMPOSE:
         return None, None
     keys = (_KEYS.CompositeImplicitAutogradNestedTensor, _KEYS.NestedTensorCPU, _COMPOSITE)
-    nested = next(key for key in keys if has_kernel(func.name(), key))
+    nested = next(key for key in keys if has_kernel(func, key))
     is_own = nested is _KEYS.NestedTensorCPU or nested_formula_for(name) is not None
     return _COMPOSITE, None if is_own else nested
 
@@ -235,7 +241,7 @@ def _road(  # noqa: PLR0911 - one return for each road
         return Road.VIEW  # the dispatcher knows nothing of these
     # The kernel in C++, which runs without a counter too: torch has Python ones for tracing
     # beside some, and they do not always do the same.
-    is_composite = has_kernel(func.name(), _COMPOSITE) and not has_kernel(func.name(), _KEYS.CPU)
+    is_composite = has_kernel(func, _COMPOSITE) and not has_kernel(func, _KEYS.CPU)
     if formula is not None and (
         is_taught(name) or not is_composite or name.startswith(_COMPUTE_THEMSELVES)
     ):
@@ -251,7 +257,7 @@ def _road(  # noqa: PLR0911 - one return for each road
         return Road.DECOMPOSE
     if not is_writing and any(result.alias_info is not None for result in func._schema.returns):
         return Road.VIEW
-    if func.namespace == "prims" and has_kernel(func.name(), _KEYS.CompositeExplicitAutograd):
+    if func.namespace == "prims" and has_kernel(func, _KEYS.CompositeExplicitAutograd):
         return Road.LOOK_INSIDE
     return Road.UNKNOWN if func.namespace in _NOT_LOOKED_INTO else Road.OPAQUE
 

@@ -383,3 +383,18 @@ def test_training_of_an_lstm_costs_three_forwards() -> None:
     forward = steps * 2 * (4 * 3 * (4 + 3) + 4 * 3 * (6 + 3))
     assert m.macs == 3 * forward
     assert m.uncounted == ()
+
+
+@pytest.mark.parametrize("empty", [nn.ModuleList, nn.ModuleDict, nn.Sequential])
+def test_empty_containers_are_no_trouble(empty: Callable[[], nn.Module]) -> None:
+    class Holds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.none = empty()
+            self.blocks = nn.ModuleList([nn.ModuleList(), nn.Linear(5, 3)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.blocks[1](x)
+
+    m = measure(Holds(), torch.rand(2, 5))
+    assert m.by_module["blocks.1"].own.macs == m.macs == 2 * 5 * 3

@@ -407,9 +407,11 @@ def _must_desugar(types: Any) -> bool:
 
 
 def _is_symbolic(types: Any, args: Any) -> bool:
-    """Whether the arguments belong to a trace of functions, or have sizes that are symbols."""
-    return any(cls.__name__ == "FunctionalTensor" for cls in types) or any(
-        tensor._has_symbolic_sizes_strides for tensor in tensors_in(args)
+    """Whether the arguments belong to a trace of functions, or are fake with symbols for sizes."""
+    names = {cls.__name__ for cls in types}
+    return "FunctionalTensor" in names or (
+        "FakeTensor" in names
+        and any(tensor._has_symbolic_sizes_strides for tensor in tensors_in(args))
     )
 
 

@@ -35,7 +35,7 @@ def is_compiled(module: nn.Module) -> bool:
 @contextmanager
 def untraced() -> Iterator[None]:
     """A block that `torch.jit.trace`, where it listens, does not hear."""
-    state = torch._C._get_tracing_state()
+    state: Any = torch._C._get_tracing_state()
     if state is None:
         yield
         return

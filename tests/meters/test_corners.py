@@ -147,26 +147,8 @@ CASES: dict[str, tuple[Callable[[], Any], int]] = {
 }
 
 
-# What has no formula yet, by case and mode.
-GAPS = {
-    ("attention with masks", "no_grad"): "_masked_softmax",
-    ("attention with masks", "inference"): "_masked_softmax",
-    ("normalised weight", "no_grad"): "_weight_norm_interface",
-    ("normalised weight", "inference"): "_weight_norm_interface",
-    ("normalised weight", "grad"): "_weight_norm_interface",
-}
-
-
-def in_every_mode(names: Iterable[str]) -> list[Any]:
-    return [
-        pytest.param(
-            *case,
-            marks=[pytest.mark.xfail(strict=True, reason=f"{GAPS[case]} has no formula")]
-            if case in GAPS
-            else [],
-        )
-        for case in product(names, MODES)
-    ]
+def in_every_mode(names: Iterable[str]) -> list[tuple[str, str]]:
+    return list(product(names, MODES))
 
 
 @pytest.mark.parametrize(("name", "mode"), in_every_mode(CASES))
@@ -297,7 +279,6 @@ def test_encoder_and_decoder_cost_their_closed_form(is_training: bool) -> None:
     assert m.macs == 3 * forward - spared
 
 
-@pytest.mark.xfail(strict=True, reason="the sum of complex numbers over a dimension has no formula")
 def test_complex_training_costs_four_for_each_product() -> None:
     layer = nn.Linear(5, 3, dtype=torch.cfloat)
     x = torch.rand(2, 5, dtype=torch.cfloat, requires_grad=True)
@@ -348,7 +329,6 @@ def test_half_precision_halves_the_model() -> None:
 IN_3D = (2, 3, 5, 6, 7)
 
 
-@pytest.mark.xfail(strict=True, reason="_adaptive_avg_pool3d has no formula")
 def test_adaptive_pool_in_three_dimensions_adds_each_element_of_its_windows() -> None:
     # 5 to 2 in windows of 3 and 3, 6 to 3 of 2 each, 7 to 2 of 4 and 4.
     m = measure(nn.AdaptiveAvgPool3d((2, 3, 2)), torch.rand(IN_3D))
@@ -356,7 +336,6 @@ def test_adaptive_pool_in_three_dimensions_adds_each_element_of_its_windows() ->
     assert m.uncounted == ()
 
 
-@pytest.mark.xfail(strict=True, reason="avg_pool3d_backward has no formula")
 def test_gradient_of_a_mean_pool_in_three_dimensions_spreads_each_window() -> None:
     x = torch.rand(IN_3D, requires_grad=True)
     m = measure(nn.AvgPool3d(2), x, train=True)
@@ -366,13 +345,11 @@ def test_gradient_of_a_mean_pool_in_three_dimensions_spreads_each_window() -> No
     assert m.uncounted == ()
 
 
-@pytest.mark.xfail(strict=True, reason="native_group_norm_backward has no formula")
 def test_gradient_of_a_group_norm_is_counted() -> None:
     m = measure(nn.GroupNorm(2, 4), torch.rand(3, 4, 5), train=True)
     assert m.uncounted == ()
 
 
-@pytest.mark.xfail(strict=True, reason="mkldnn_rnn_layer_backward has no formula")
 def test_training_of_an_lstm_costs_three_forwards() -> None:
     """With all gradients asked for, those of the first states too."""
     lstm = nn.LSTM(4, 3, 2, bidirectional=True)

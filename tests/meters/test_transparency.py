@@ -26,26 +26,10 @@ from . import (  # noqa: F401 - they register their programs
 )
 from .programs import PROGRAMS, Program
 
-# What does not run under the counter, or not alike, today.
 _OWN_ROAD = "under any dispatch mode torch computes vectors too, with other roundings"
-_DISPATCH_MODE = "torch.compile refuses while a dispatch mode is on"
-_WARNS = "torch warns of the counter's global module hooks"
-BROKEN: dict[str, str] = {
+BROKEN: dict[str, str] = {  # what does not run alike under the counter
     "singular_values_alone": _OWN_ROAD,
     "eigenvalues_alone": _OWN_ROAD,
-    "tracing": "torch.jit.trace finds two graphs: what the counter does once is traced too",
-    "decomposing_an_exported_program": "the counter stores FunctionalTensors of a trace",
-    "exporting_with_dynamic_shapes": "numel() of symbolic sizes",
-    "compiled_eager": _WARNS,
-    "compiled_aot_eager": _WARNS,
-    "compiled_dynamic": _WARNS,
-    "compiled_fullgraph": _DISPATCH_MODE,
-    "compiled_aot_fullgraph": _DISPATCH_MODE,
-    "branches_backward": "torch.cond with a backward raises TypeError",
-    "scans": _DISPATCH_MODE,
-    "flexible_attention": _DISPATCH_MODE,
-    "flexible_attention_with_a_block_mask": _DISPATCH_MODE,
-    "lazy_norms": "a lazy buffer that is made under the counter raises TypeError",
 }
 IS_COMPILED: ContextVar[bool] = ContextVar("IS_COMPILED", default=False)
 

@@ -42,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--latency", action="store_true", help="time further calls as well")
     parser.add_argument(
+        "--process-memory",
+        action="store_true",
+        help="take the allocator's peak, scratch inside operators included, and the process's "
+        "too; they are of this machine",
+    )
+    parser.add_argument(
         "--json",
         nargs="?",
         const="-",
@@ -60,7 +66,13 @@ def run(args: argparse.Namespace) -> Exit:
     fn = _callable(args.target)
     inputs = [_tensor(text) for text in args.input]
     try:
-        measurement = _measured(fn, inputs, is_training=args.train, is_timed=args.latency)
+        measurement = _measured(
+            fn,
+            inputs,
+            is_training=args.train,
+            is_timed=args.latency,
+            process_memory=args.process_memory,
+        )
     except FlopBudgetError:
         raise
     except Exception as error:
@@ -75,7 +87,12 @@ def run(args: argparse.Namespace) -> Exit:
 
 
 def _measured(
-    fn: Callable[..., Any], inputs: list[Any], *, is_training: bool, is_timed: bool
+    fn: Callable[..., Any],
+    inputs: list[Any],
+    *,
+    is_training: bool,
+    is_timed: bool,
+    process_memory: bool,
 ) -> Measurement:
     import torch
 
@@ -88,7 +105,7 @@ def _measured(
         torch.enable_grad() if is_training else torch.no_grad()
     )
     with gradients:
-        measurement = measure(fn, *inputs, train=is_training)
+        measurement = measure(fn, *inputs, train=is_training, process_memory=process_memory)
         if is_timed:
             timed = with_backward(fn) if is_training else fn
             return time_call(measurement, LatencyTimer(), timed, tuple(inputs), {})

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import Measurement, Samples
-from pytest_flopbudget.meters.dispatch import DispatchPass
 from pytest_flopbudget.meters.latency import LatencyTimer, samples_to_values
+from pytest_flopbudget.meters.region import Region
 
 
 def measure(
@@ -21,6 +21,7 @@ def measure(
     /,
     *args: Any,
     train: bool = False,
+    process_memory: bool = False,
     **kwargs: Any,
 ) -> Measurement:
     """Everything exact about one call of a callable, such as a module.
@@ -28,6 +29,8 @@ def measure(
     callable: called once with `args` and `kwargs`, under the counter.
     train: also runs backward from the sum of every floating-point tensor that is
     returned and needs a gradient.
+    process_memory: also takes `allocator_peak` and `rss_peak`, which are of this machine;
+    `absent` says why, where one of them is not to be had.
 
     Returns a `Measurement`: counts as plain integers (`flops` in FLOP, `macs` in MAC,
     memory in bytes), `output`, `uncounted`, `by_module` and `by_operator`.
@@ -36,7 +39,8 @@ def measure(
     and generators), or when `train` finds nothing to run backward from. An exception
     of the callable propagates.
     """
-    return _counted(callable, args, kwargs, train=train)
+    region = Region(_root_of(callable), process_memory=process_memory)
+    return _counted(callable, args, kwargs, region, train=train)
 
 
 def count_call(
@@ -46,12 +50,14 @@ def count_call(
     name: str,
     *,
     lines: bool = False,
+    process_memory: bool = False,
 ) -> Measurement:
     """The same for a named region; what an exception leaves is a partial measurement.
 
     The exception carries it as its attribute `flopbudget_partial`, and propagates.
     """
-    return _counted(fn, args, kwargs, name=name, lines=lines)
+    region = Region(_root_of(fn), lines=lines, process_memory=process_memory)
+    return _counted(fn, args, kwargs, region, name=name)
 
 
 def time_call(
@@ -82,22 +88,21 @@ def _counted(
     fn: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    region: Region,
     *,
     name: str = "",
     train: bool = False,
-    lines: bool = False,
 ) -> Measurement:
-    counting = DispatchPass(_root_of(fn), lines=lines)
     try:
-        with counting:
+        with region:
             output = fn(*args, **kwargs)
             if train:
                 _run_backward(output)
     except BaseException as error:
-        error.flopbudget_partial = counting.measurement(name, is_partial=True)  # type: ignore[attr-defined]  # exceptions take any attribute
+        error.flopbudget_partial = region.measurement(name, is_partial=True)  # type: ignore[attr-defined]  # exceptions take any attribute
         raise
     _refuse_unfinished(fn, output)
-    return counting.measurement(name, output=output)
+    return region.measurement(name, output=output)
 
 
 def _root_of(fn: Callable[..., Any]) -> nn.Module | None:

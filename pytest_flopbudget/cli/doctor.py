@@ -19,9 +19,12 @@ from typing import Final
 from pytest_flopbudget.cli.exits import Exit
 from pytest_flopbudget.core import statistics
 from pytest_flopbudget.core.errors import FlopBudgetError
+from pytest_flopbudget.core.metrics import Dimension
+from pytest_flopbudget.core.quantity import format_quantity
 from pytest_flopbudget.core.settings import load_settings
 from pytest_flopbudget.meters.latency import LatencyTimer
 from pytest_flopbudget.meters.machine import machine_facts, matching_machines, usable_cores
+from pytest_flopbudget.meters.resident import ResidentPeak
 from pytest_flopbudget.meters.versions import versions
 
 _OPTIONAL: Final = {
@@ -92,6 +95,8 @@ def _machine_checks() -> list[Check]:
         _guarded("mkldnn", _mkldnn_check),
         _guarded("cuda", _cuda_check),
         _guarded("cores", _cores_check),
+        _guarded("allocator_peak", _allocator_check),
+        _guarded("rss_peak", _resident_check),
         _clock_check(time.perf_counter),
         _guarded("latency", lambda: _noise_check(_matmul_probe())),
     ]
@@ -139,6 +144,42 @@ def _cores_check() -> Check:
         "cores",
         f"{usable_cores()} for this process; torch uses {torch.get_num_threads()} threads, "
         f"timed calls {LatencyTimer().threads}",
+    )
+
+
+def _allocator_check() -> Check:
+    """Whether torch tells what its allocator hands out."""
+    import torch
+
+    from pytest_flopbudget.meters.allocator import AllocatorTrace
+
+    rows = _PROBE_SHAPES[0]
+    trace = AllocatorTrace()
+    trace.start()
+    torch.ones(rows, dtype=torch.float64)
+    trace.stop()
+    expected = 8 * rows
+    if trace.peak is None:
+        return _absent("allocator_peak", f"cannot be measured: {trace.why_absent}")
+    if trace.peak != expected:
+        return Check(
+            name="allocator_peak",
+            state=State.FAULT,
+            detail=f"is {trace.peak} B for a tensor of {expected} B",
+        )
+    return _ok("allocator_peak", f"a tensor of {expected} B is seen as {expected} B handed out")
+
+
+def _resident_check() -> Check:
+    """Whether the process's high-water mark can be reset, and so be of one region."""
+    resident = ResidentPeak()
+    resident.start()
+    resident.stop()
+    if resident.peak is None:
+        return _absent("rss_peak", f"cannot be measured: {resident.why_absent}")
+    return _ok(
+        "rss_peak",
+        f"the mark can be reset; now it is {format_quantity(resident.peak, Dimension.BYTE)}",
     )
 
 

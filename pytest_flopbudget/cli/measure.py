@@ -53,6 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--latency", action="store_true", help="time further calls as well")
     parser.add_argument(
+        "--lines", action="store_true", help="show the source lines that spent the most"
+    )
+    parser.add_argument(
+        "--process-memory",
+        action="store_true",
+        help="take the allocator's peak, scratch inside operators included, and the process's "
+        "too; they are of this machine",
+    )
+    parser.add_argument(
         "--json",
         nargs="?",
         const="-",
@@ -80,7 +89,7 @@ def run(args: argparse.Namespace) -> Exit:
         inputs = [_tensor(text) for text in args.input]
     try:
         with _made(is_fake=args.fake):
-            measurement = _measured(fn, inputs, is_training=args.train, is_timed=args.latency)
+            measurement = _measured(fn, inputs, args)
     except FlopBudgetError:
         raise
     except Exception as error:
@@ -96,23 +105,23 @@ def run(args: argparse.Namespace) -> Exit:
     return Exit.WITHIN
 
 
-def _measured(
-    fn: Callable[..., Any], inputs: list[Any], *, is_training: bool, is_timed: bool
-) -> Measurement:
+def _measured(fn: Callable[..., Any], inputs: list[Any], args: argparse.Namespace) -> Measurement:
     import torch
 
     from pytest_flopbudget.meters.latency import LatencyTimer
     from pytest_flopbudget.meters.measure import measure, time_call, with_backward
 
     if isinstance(fn, torch.nn.Module):
-        fn.train(is_training)
+        fn.train(args.train)
     gradients: AbstractContextManager[object] = (
-        torch.enable_grad() if is_training else torch.no_grad()
+        torch.enable_grad() if args.train else torch.no_grad()
     )
     with gradients:
-        measurement = measure(fn, *inputs, train=is_training)
-        if is_timed:
-            timed = with_backward(fn) if is_training else fn
+        measurement = measure(
+            fn, *inputs, train=args.train, lines=args.lines, process_memory=args.process_memory
+        )
+        if args.latency:
+            timed = with_backward(fn) if args.train else fn
             return time_call(measurement, LatencyTimer(), timed, tuple(inputs), {})
     return measurement
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 from pytest_flopbudget.core.budgets import Limit
 from pytest_flopbudget.core.judging import Context, judge
+from pytest_flopbudget.core.machine import machine_difference
+from pytest_flopbudget.core.metrics import Kind, metric_named
 from pytest_flopbudget.core.report import Report, TestReport
 from pytest_flopbudget.core.settings import ProjectSettings
 from pytest_flopbudget.core.updating import USABLE
@@ -32,6 +34,9 @@ def merge_baseline(run: Report, before: Report | None, *, is_whole: bool) -> Mer
     not know is gone.
     """
     old = {} if before is None else {test.id: test for test in before.tests}
+    if before is not None and machine_difference(before.machine, run.machine):
+        # The new baseline names one machine, which is not the one that these are of.
+        old = {test_id: _portable(test) for test_id, test in old.items()}
     known = {test.id for test in run.tests}
     tests = [test if test.outcome in USABLE else old.get(test.id, test) for test in run.tests]
     absent = [test for test in old.values() if test.id not in known]
@@ -47,6 +52,24 @@ def merge_baseline(run: Report, before: Report | None, *, is_whole: bool) -> Mer
         fresh=sum(test.outcome in USABLE for test in run.tests),
         kept=tuple(test_id for test_id in old if test_id in kept),
         dropped=tuple(test.id for test in absent) if is_whole else (),
+    )
+
+
+def _portable(test: TestReport) -> TestReport:
+    """The test without what another machine would have measured otherwise."""
+    return replace(
+        test,
+        measurements=tuple(
+            replace(
+                m,
+                values={
+                    name: value
+                    for name, value in m.values.items()
+                    if metric_named(name).kind is not Kind.MACHINE
+                },
+            )
+            for m in test.measurements
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pytest_flopbudget.core.budget_codec import (
@@ -216,14 +217,11 @@ def _test(node: Node) -> TestReport:
     asked = node.maybe("lines")
     lines = {} if asked is None else _by_measurement(asked, labels)
     measurements = tuple(
-        Measurement(
-            name=m.name,
-            values=m.values,
+        replace(
+            m,
             modules=tuple(module_from_json(row) for row in modules[label]),
             lines=tuple(line_from_json(row) for row in lines.get(label, ())),
             uncounted=tuple(uncounted_from_json(row) for row in uncounted[label]),
-            samples=m.samples,
-            is_partial=m.is_partial,
         )
         for label, m in zip(labels, heads, strict=True)
     )

@@ -22,8 +22,9 @@ from pytest_flopbudget.core.comparison import (
 )
 from pytest_flopbudget.core.judging import Context, judge
 from pytest_flopbudget.core.loosening import budget_changes, describe_budget
+from pytest_flopbudget.core.machine import machine_difference
 from pytest_flopbudget.core.measurement import Measurement
-from pytest_flopbudget.core.metrics import METRICS, Kind, metric_named
+from pytest_flopbudget.core.metrics import METRICS, Kind, Metric, metric_named
 from pytest_flopbudget.core.pairing import Pair, is_whole, limit_of, narrowing, pair_tests, value_of
 from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
@@ -49,7 +50,8 @@ def compare(base: Report | None, head: Report) -> Comparison:
         if base is not None
         else tuple(Pair(base=None, head=test) for test in head.tests)
     )
-    tests = [_ComparedTest(pair) for pair in pairs]
+    difference = "" if base is None else machine_difference(base.machine, head.machine)
+    tests = [_ComparedTest(pair, difference) for pair in pairs]
     judged = [delta for test in tests for delta in test.judged()]
     over = [delta for delta in judged if delta.verdict and _fails(delta.verdict)]
     changed = [delta for test in tests for delta in test.deltas() if test.is_changed(delta)]
@@ -62,7 +64,9 @@ def compare(base: Report | None, head: Report) -> Comparison:
         warned=tuple(d for d in judged if d.verdict and _only_warns(d.verdict)),
         undecided=tuple(d for d in judged if d.verdict and d.verdict.outcome in _UNDECIDED),
         changed=tuple(sorted(changed, key=_weight, reverse=True)),
-        incomparable=tuple(d for test in tests for d in test.deltas() if test.is_sampled(d)),
+        incomparable=tuple(
+            d for test in tests for d in test.deltas() if not test.is_comparable(d.metric)
+        ),
         uncounted=tuple(row for test in tests for row in test.uncounted()),
         unchanged=tuple(
             test.head.id
@@ -120,6 +124,8 @@ class _ComparedTest:
     """One test on both sides, and what its numbers say."""
 
     pair: Pair
+    difference: str
+    """How the base's machine is not the head's; empty where it is the same."""
 
     @property
     def head(self) -> TestReport | None:
@@ -171,7 +177,7 @@ class _ComparedTest:
                 yield judge(
                     growth,
                     measurement,
-                    Context(baseline={budget.region: before[region]}),
+                    Context(baseline={budget.region: before[region]}, difference=self.difference),
                     region=budget.region,
                     subject=self.head.id.rpartition("::")[2],
                 )
@@ -190,13 +196,15 @@ class _ComparedTest:
 
     def is_changed(self, delta: Delta) -> bool:
         """Whether it is a number that can be compared, and is another one now."""
-        if delta.base is None or delta.head is None or self.is_sampled(delta):
+        if delta.base is None or delta.head is None or not self.is_comparable(delta.metric):
             return False
         return delta.base.value != delta.head.value
 
-    def is_sampled(self, delta: Delta) -> bool:
-        """Whether it is a statistic, which two separate runs cannot compare."""
-        return delta.metric.kind is Kind.SAMPLED
+    def is_comparable(self, metric: Metric) -> bool:
+        """Whether two separate runs can compare it, as they can no statistic."""
+        if metric.kind is Kind.MACHINE:
+            return not metric.unfit and not self.difference
+        return metric.kind is not Kind.SAMPLED
 
     def uncounted(self) -> Iterator[UncountedRow]:
         """The operators that ran with no formula."""
@@ -206,7 +214,7 @@ class _ComparedTest:
 
     def _delta(self, region: str, metric: str, verdict: Verdict | None) -> Delta:
         base, head = self._measurement(self.pair.base, region), self._measurement(self.head, region)
-        is_comparable = verdict is None or metric_named(metric).kind is not Kind.SAMPLED
+        is_comparable = verdict is None or self.is_comparable(metric_named(metric))
         moved = movers(base, head, metric) if base and head else ()
         return Delta(
             place=_place(self.pair.test, region, metric),

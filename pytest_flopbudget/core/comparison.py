@@ -158,13 +158,14 @@ class Comparison:
     undecided: tuple[Delta, ...] = ()
     """Limits that could not be judged: inconclusive, not gated here, no baseline."""
     changed: tuple[Delta, ...] = ()
-    """Exact and recorded metrics that moved, over budget or not."""
+    """Metrics that moved, over budget or not, as far as two runs can compare them."""
     new: tuple[Entry, ...] = ()
     removed: tuple[Entry, ...] = ()
     not_measured: tuple[Entry, ...] = ()
     renamed: tuple[Rename, ...] = ()
     incomparable: tuple[Delta, ...] = ()
-    """Sampled metrics of two separate runs: for information, never a verdict."""
+    """Sampled metrics of two separate runs, and those of two machines: for information,
+    never a verdict."""
     uncounted: tuple[UncountedRow, ...] = ()
     unchanged: tuple[str, ...] = ()
     """Ids of the tests that cost the same, and are within budget."""

@@ -45,6 +45,8 @@ class Context:
     """Names of the machines that this runner counts as."""
     references: Mapping[str, Measurement] = field(default_factory=dict)
     """The measurements that `ratio_to` can name."""
+    difference: str = ""
+    """How the machine of the baseline is not this one; empty where it is the same."""
     is_final: bool = False
     """True when no further measurement will come, so that nothing is left pending."""
     regions: tuple[str, ...] = ()
@@ -113,7 +115,7 @@ def judge(
         if referred is None or limit.metric not in referred.values:
             return case.unresolved(referred, context)
         reference = span_of(case.metric, referred)
-    return case.judged(reference, context.baseline)
+    return case.judged(reference, context)
 
 
 def _is_nothing(limit: Limit, measurement: Measurement) -> bool:
@@ -124,7 +126,7 @@ def _is_nothing(limit: Limit, measurement: Measurement) -> bool:
         ops is not None
         and ops.value == 0
         and measurement.values[limit.metric].value == 0
-        and metric_named(limit.metric).kind is Kind.EXACT
+        and metric_named(limit.metric).kind in (Kind.EXACT, Kind.MACHINE)
         and not is_meant
     )
 
@@ -157,15 +159,15 @@ class _Case:
     def span(self) -> Span:
         return span_of(self.metric, self.measurement)
 
-    def judged(self, reference: Span | None, baseline: Mapping[str, Measurement] | None) -> Verdict:
+    def judged(self, reference: Span | None, context: Context) -> Verdict:
         bounds = absolute_bounds(self.limit, self.metric, reference)
         found = [
             _Finding(outcome=bound.outcome(self.span, self.metric.better), bound=bound)
             for bound in bounds
         ]
-        base = None if baseline is None else baseline.get(self.measurement.name)
+        base = None if context.baseline is None else context.baseline.get(self.measurement.name)
         if self.limit.vs_baseline is not None:
-            found.append(self.against_baseline(self.limit.vs_baseline, base))
+            found.append(self.against_baseline(self.limit.vs_baseline, base, context.difference))
         worst = min(found, key=lambda finding: finding.rank(self.span.middle))
         if worst.bound is None:
             done = reasons.did(self.metric, self.measurement)
@@ -180,12 +182,17 @@ class _Case:
             reason += reasons.why_inconclusive(self.metric, self.measurement)
         return self.verdict(worst.outcome, reason, worst.bound)
 
-    def against_baseline(self, allowed: Fraction, base: Measurement | None) -> _Finding:
+    def against_baseline(
+        self, allowed: Fraction, base: Measurement | None, difference: str
+    ) -> _Finding:
         if self.metric.kind is Kind.SAMPLED:
             why = "timings of separate runs are not comparable"
             return _Finding(outcome=Outcome.NO_BASELINE, why=why)
         if base is None or base.is_partial or self.metric.name not in base.values:
             why = f"the baseline has no {self.metric.name} of it"
+            return _Finding(outcome=Outcome.NO_BASELINE, why=why)
+        if self.metric.kind is Kind.MACHINE and difference:
+            why = f"the baseline is of another machine: {difference}"
             return _Finding(outcome=Outcome.NO_BASELINE, why=why)
         before = exact(base.values[self.metric.name].value)
         bound = baseline_bound(before, allowed, self.metric.better)

@@ -71,6 +71,10 @@ def parse_limit(metric: str, raw: object, *, where: str, machines: Collection[st
     """
     reader = _Reader(metric=metric_named(metric), path=f"{where}.{metric}", machines=machines)
     _check_metric(metric, reader.path)
+    if reader.metric.unfit:
+        raise SettingsError(
+            f"{reader.path}: '{metric}' is shown, and takes no budget: {reader.metric.unfit}"
+        )
     if isinstance(raw, Mapping):
         return reader.table(raw, source=where)
     return Limit(metric=metric, maximum=reader.quantity(raw, reader.path), source=where)
@@ -130,7 +134,7 @@ class _Reader:
             )
         if maximum is not None and minimum is not None and minimum > maximum:
             raise SettingsError(f"{self.path}: min {raw['min']} is more than max {raw['max']}")
-        return Limit(
+        limit = Limit(
             metric=self.metric.name,
             maximum=maximum,
             minimum=minimum,
@@ -142,6 +146,23 @@ class _Reader:
             severity=Severity(self._one_of(raw, "severity", "severity", _SEVERITIES) or "error"),
             source=source,
         )
+        self._check_room(limit)
+        return limit
+
+    def _check_room(self, limit: Limit) -> None:
+        """Refuse what only the processor that it was measured on can hold."""
+        if self.metric.kind is not Kind.MACHINE:
+            return
+        instead = None
+        if limit.equals is not None and (limit.tolerance is None or not limit.tolerance.amount):
+            instead = "'equals' needs a 'tolerance' above 0, such as '10%'"
+        elif limit.vs_baseline is not None and limit.vs_baseline <= 0:
+            instead = "'vs_baseline' needs room, such as '+10%'"
+        if instead:
+            raise SettingsError(
+                f"{self.path}: '{self.metric.name}' depends on the processor's instruction set: "
+                f"{instead}, or write 'activation_memory', which is exact"
+            )
 
     def quantity(self, raw: object, path: str, dimension: Dimension | None = None) -> Fraction:
         """The amount in the metric's base unit; what a test records may be negative."""

@@ -171,6 +171,8 @@ class Measurement:
     uncounted: tuple[Uncounted, ...] = ()
     """Empty when everything that ran was counted."""
     samples: Samples | None = None
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """By metric, why what was asked for could not be measured here."""
     is_partial: bool = False
     """True when the measured code raised: what was counted until then, never judged."""
     output: Any = field(default=None, compare=False, repr=False)
@@ -183,6 +185,8 @@ class Measurement:
             raise AttributeError(name)
         value = self.values.get(name)
         if value is None:
+            if name in self.absent:
+                raise AttributeError(f"{name!r} could not be measured: {self.absent[name]}")
             known = ", ".join(self.values) or "nothing"
             raise AttributeError(f"{name!r} was not measured; this measurement has {known}")
         return value.value

@@ -33,6 +33,8 @@ def measurement_to_json(m: Measurement, test_id: str) -> Json:
         "partial": m.is_partial,
         "metrics": {name: _value_to_json(name, value, test_id) for name, value in m.values.items()},
     }
+    if m.absent:
+        document["absent"] = dict(m.absent)
     if m.samples is not None:
         document["samples"] = _samples_to_json(m.samples, test_id)
     return document
@@ -40,11 +42,12 @@ def measurement_to_json(m: Measurement, test_id: str) -> Json:
 
 def measurement_from_json(node: Node) -> Measurement:
     """The measurement without its modules, which stand beside it in the test."""
-    samples = node.maybe("samples")
+    samples, absent = node.maybe("samples"), node.maybe("absent")
     return Measurement(
         name=node["region"].text(),
         values={name: _value_from_json(name, item) for name, item in node["metrics"].entries()},
         samples=None if samples is None else _samples_from_json(samples),
+        absent={} if absent is None else {name: why.text() for name, why in absent.entries()},
         is_partial=node["partial"].flag(),
     )
 

@@ -35,6 +35,8 @@ class Kind(enum.Enum):
     """A pure function of the code and its input shapes: gated with zero tolerance."""
     SAMPLED = "sampled"
     """A statistic of repeated runs: gated only with a confidence statement."""
+    MACHINE = "machine"
+    """Of one run on one machine, and another on another: gated with room alone."""
     RECORDED = "recorded"
     """Given by the test itself, through `flopbudget.record`."""
 
@@ -56,6 +58,8 @@ class Metric:
     """The words that tables print."""
     kind: Kind = Kind.EXACT
     better: Better = Better.LOWER
+    unfit: str = ""
+    """Why no budget may bound it, and what to bound instead; empty where one may."""
 
 
 def _catalogue(*metrics: Metric) -> Mapping[str, Metric]:
@@ -75,6 +79,20 @@ METRICS: Final = _catalogue(
     ),
     Metric(name="peak_memory", dimension=Dimension.BYTE, title="peak memory"),
     Metric(name="activation_memory", dimension=Dimension.BYTE, title="activation memory"),
+    Metric(
+        name="allocator_peak",
+        dimension=Dimension.BYTE,
+        title="allocator peak",
+        kind=Kind.MACHINE,
+    ),
+    Metric(
+        name="rss_peak",
+        dimension=Dimension.BYTE,
+        title="process peak (RSS)",
+        kind=Kind.MACHINE,
+        unfit="what is resident depends on all that the process did before; bound 'peak_memory', "
+        "or 'allocator_peak' where scratch inside operators is to count",
+    ),
     Metric(name="ops", dimension=Dimension.ONE, title="operators dispatched"),
     Metric(name="params", dimension=Dimension.ONE, title="parameters"),
     Metric(name="trainable_params", dimension=Dimension.ONE, title="trainable parameters"),
@@ -94,8 +112,6 @@ METRICS: Final = _catalogue(
 
 NOT_MEASURED_YET: Final = frozenset(
     {
-        "allocator_peak",
-        "rss_peak",
         "cuda_peak_memory",
         "sparsity",
         "effective_macs",

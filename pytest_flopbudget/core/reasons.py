@@ -21,6 +21,7 @@ _DID: Final = {
     "arithmetic_intensity": "reached {}",
     "peak_memory": "needed {} at its peak",
     "activation_memory": "allocated {} of its peak",
+    "allocator_peak": "took {} of the allocator at its peak",
     "ops": "dispatched {} operators",
     "params": "has {} parameters",
     "trainable_params": "has {} trainable parameters",
@@ -122,7 +123,9 @@ def not_measured(
         recorded = () if measurement is None else measurement.values
         return f"{subject} never recorded '{limit.metric}'{_instead(limit.metric, recorded)}"
     if measurement is not None:
-        return f"{who(subject, region)} was not measured for {limit.metric}"
+        why = measurement.absent.get(limit.metric)
+        said = f"{who(subject, region)} was not measured for {limit.metric}"
+        return f"{said}: {why}" if why else said
     if region:
         return f"{subject} never measured the region '{region}'{_instead(region, regions)}"
     others = ", ".join(f"'{name}'" for name in regions)

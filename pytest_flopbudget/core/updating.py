@@ -1,7 +1,7 @@
 """Which budgets of the settings file become what, after a run that measured.
 
 Rewritten are the absolute bounds of exact metrics in named budgets. What is sampled,
-recorded, relative, of one machine, a default or written at a test is told, not touched.
+recorded, relative, of a machine, a default or written at a test is told, not touched.
 """
 
 from __future__ import annotations
@@ -149,6 +149,7 @@ def _why_left(limit: Limit) -> str | None:
     kind = metric_named(limit.metric).kind
     reasons = (
         (kind is Kind.SAMPLED, "it is sampled"),
+        (kind is Kind.MACHINE, "it depends on the machine"),
         (kind is Kind.RECORDED, "the test records it itself"),
         (limit.ratio_to is not None, "it is a ratio"),
         (limit.vs_baseline is not None, "it is held against the baseline"),

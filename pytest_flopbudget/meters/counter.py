@@ -10,8 +10,8 @@ from torch import nn
 
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import Measurement
-from pytest_flopbudget.meters.dispatch import DispatchPass
 from pytest_flopbudget.meters.fake import active_mode, stand_ins_for
+from pytest_flopbudget.meters.region import Region
 
 
 class FlopCounter:
@@ -26,7 +26,12 @@ class FlopCounter:
     """
 
     def __init__(
-        self, root: nn.Module | None = None, *, memory: bool = True, lines: bool = False
+        self,
+        root: nn.Module | None = None,
+        *,
+        memory: bool = True,
+        lines: bool = False,
+        process_memory: bool = False,
     ) -> None:
         """A counter that has not counted yet.
 
@@ -34,20 +39,27 @@ class FlopCounter:
         memory: whether bytes, peak memory, parameters and size are measured as well;
         without them counting costs about half.
         lines: whether the counts are also kept by source line, in `counter.by_line`.
+        process_memory: whether to take `allocator_peak` and `rss_peak` of this machine too.
         """
         self._root = root
         self._has_memory = memory
         self._has_lines = lines
-        self._pass: DispatchPass | None = None
+        self._has_process_memory = process_memory
+        self._region: Region | None = None
         self._measurement: Measurement | None = None
         self._stand_ins = ExitStack()
 
     def __enter__(self) -> FlopCounter:
-        if self._pass is not None:
+        if self._region is not None:
             raise MeasureError("this FlopCounter is counting already; make a second one")
         self._measurement = None
-        self._pass = DispatchPass(self._root, memory=self._has_memory, lines=self._has_lines)
-        self._pass.__enter__()
+        self._region = Region(
+            self._root,
+            memory=self._has_memory,
+            lines=self._has_lines,
+            process_memory=self._has_process_memory,
+        )
+        self._region.__enter__()
         self._stand_ins.enter_context(stand_ins_for(active_mode()))
         return self
 
@@ -57,19 +69,19 @@ class FlopCounter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        counting, self._pass = self._pass, None
-        if counting is not None:
+        region, self._region = self._region, None
+        if region is not None:
             try:
                 self._stand_ins.__exit__(kind, error, traceback)
             finally:
-                counting.__exit__(kind, error, traceback)
-                self._measurement = counting.measurement(is_partial=error is not None)
+                region.__exit__(kind, error, traceback)
+                self._measurement = region.measurement(is_partial=error is not None)
 
     @property
     def measurement(self) -> Measurement:
         """Everything that was counted in the last `with` block."""
         if self._measurement is None:
-            state = "is still counting" if self._pass is not None else "has counted nothing yet"
+            state = "is still counting" if self._region is not None else "has counted nothing yet"
             raise MeasureError(f"this FlopCounter {state}; read it after its `with` block")
         return self._measurement
 

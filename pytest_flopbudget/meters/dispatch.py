@@ -78,6 +78,11 @@ class DispatchPass:
             # Also when its own call was never seen, as with model.generate.
             self._weights.count("", self._root)
 
+    @property
+    def is_threaded(self) -> bool:
+        """Whether the region gave work to other threads."""
+        return len(self._all_modes) > 1 or not self._is_finished
+
     def _mode(self, calls: CallStack) -> CountingMode:
         return CountingMode(calls, self._ledger, SourceLines() if self._has_lines else None)
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import Measurement, Samples
-from pytest_flopbudget.meters.dispatch import DispatchPass
 from pytest_flopbudget.meters.fake import measured_as_fake, refuse_timing, stand_ins_for
 from pytest_flopbudget.meters.latency import LatencyTimer, samples_to_values
+from pytest_flopbudget.meters.region import Region
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,6 @@ class _Wanted:
     name: str = ""
     fake: bool = False
     train: bool = False
-    lines: bool = False
 
 
 def measure(
@@ -34,6 +33,7 @@ def measure(
     fake: bool = False,
     train: bool = False,
     lines: bool = False,
+    process_memory: bool = False,
     **kwargs: Any,
 ) -> Measurement:
     """Everything exact about one call of a callable, such as a module.
@@ -45,6 +45,8 @@ def measure(
     train: also runs backward from the sum of every floating-point tensor that is
     returned and needs a gradient.
     lines: also keeps the counts by source line, in `by_line`; counting then takes longer.
+    process_memory: also takes `allocator_peak` and `rss_peak`, which are of this machine;
+    `absent` says why, where one of them is not to be had.
 
     Returns a `Measurement`: counts as plain integers (`flops` in FLOP, `macs` in MAC,
     memory in bytes), `output`, `uncounted`, `by_module` and `by_operator`.
@@ -54,7 +56,9 @@ def measure(
     the code, which it names, cannot run on fake tensors. Any other exception of the
     callable propagates.
     """
-    return _counted(callable, args, kwargs, _Wanted(fake=fake, train=train, lines=lines))
+    wanted = _Wanted(fake=fake, train=train)
+    region = Region(_root_of(callable), lines=lines, process_memory=process_memory)
+    return _counted(callable, args, kwargs, region, wanted)
 
 
 def count_call(
@@ -64,12 +68,14 @@ def count_call(
     name: str,
     *,
     lines: bool = False,
+    process_memory: bool = False,
 ) -> Measurement:
     """The same for a named region; what an exception leaves is a partial measurement.
 
     The exception carries it as its attribute `flopbudget_partial`, and propagates.
     """
-    return _counted(fn, args, kwargs, _Wanted(name=name, lines=lines))
+    region = Region(_root_of(fn), lines=lines, process_memory=process_memory)
+    return _counted(fn, args, kwargs, region, _Wanted(name=name))
 
 
 def time_call(
@@ -104,13 +110,17 @@ def _counted(
     fn: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    region: Region,
     wanted: _Wanted,
 ) -> Measurement:
     root = _root_of(fn)
     with measured_as_fake(wanted=wanted.fake, values=(fn, args, kwargs)) as mode:
-        counting = DispatchPass(root, lines=wanted.lines)
+        if mode is not None and region.has_process_memory:
+            raise MeasureError(
+                "process_memory: fake tensors take none of the process's; leave one of both out"
+            )
         try:
-            with counting, stand_ins_for(mode) as stand_ins:
+            with region, stand_ins_for(mode) as stand_ins:
                 if stand_ins is not None:
                     args, kwargs = stand_ins.arguments((args, kwargs))
                     if root is not None:
@@ -119,10 +129,10 @@ def _counted(
                 if wanted.train:
                     _run_backward(output)
         except BaseException as error:
-            error.flopbudget_partial = counting.measurement(wanted.name, is_partial=True)  # type: ignore[attr-defined]  # exceptions take any attribute
+            error.flopbudget_partial = region.measurement(wanted.name, is_partial=True)  # type: ignore[attr-defined]  # exceptions take any attribute
             raise
     _refuse_unfinished(fn, output)
-    return counting.measurement(wanted.name, output=output)
+    return region.measurement(wanted.name, output=output)
 
 
 def _root_of(fn: Callable[..., Any]) -> nn.Module | None:

@@ -15,11 +15,12 @@ class MemoryTracker:
         memory.peak_memory, memory.activation_memory
 
     Bytes of tensor storage as the operators see it: scratch inside an operator and
-    NumPy's own memory are not in it.
+    NumPy's own memory are not in it. With `process_memory` there are also `allocator_peak`
+    and `rss_peak`, which have them, and are of this machine.
     """
 
-    def __init__(self) -> None:
-        self._counter = FlopCounter()
+    def __init__(self, *, process_memory: bool = False) -> None:
+        self._counter = FlopCounter(process_memory=process_memory)
 
     def __enter__(self) -> MemoryTracker:
         self._counter.__enter__()
@@ -46,6 +47,16 @@ class MemoryTracker:
     def activation_memory(self) -> int:
         """The part of that peak, in bytes, which the block itself allocated."""
         return int(self._counter.measurement.activation_memory)
+
+    @property
+    def allocator_peak(self) -> int:
+        """The most bytes that torch's CPU allocator handed out to the block at one time."""
+        return int(self._counter.measurement.allocator_peak)
+
+    @property
+    def rss_peak(self) -> int:
+        """The most bytes of the whole process that were resident during the block."""
+        return int(self._counter.measurement.rss_peak)
 
     @property
     def at_peak(self) -> dict[tuple[str, str], int]:

@@ -238,14 +238,17 @@ class RunHooks:
             from pytest_flopbudget.meters.machine import machine_facts, matching_machines
 
             machines = matching_machines(machine_facts(), settings.machines)
+        baseline = self._baseline(settings)
         return Surroundings(
             latency=self._options.latency,
             lines=self._options.lines,
+            process_memory=self._options.process_memory,
             machines=machines,
-            baseline=self._baseline(settings),
+            baseline=None if baseline is None else {test.id: test for test in baseline.tests},
+            baseline_machine={} if baseline is None else baseline.machine,
         )
 
-    def _baseline(self, settings: ProjectSettings) -> dict[str, TestReport] | None:
+    def _baseline(self, settings: ProjectSettings) -> Report | None:
         from pytest_flopbudget.store.files import read_report
 
         path = self._options.baseline
@@ -254,7 +257,7 @@ class RunHooks:
             path = default if default.exists() else None
         if path is None:
             return None
-        return {test.id: test for test in read_report(path).tests}
+        return read_report(path)
 
     def _planned(self, items: Sequence[pytest.Item], kept: Collection[str]) -> list[TestReport]:
         """The tests with budgets among these, in their order."""

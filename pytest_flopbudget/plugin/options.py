@@ -52,6 +52,12 @@ def add_options(parser: pytest.Parser) -> None:
         "counting then takes longer",
     )
     group.addoption(
+        "--flopbudget-process-memory",
+        action="store_true",
+        help="take the allocator's and the process's peak of every measured test, not only where "
+        "a budget asks for the allocator's",
+    )
+    group.addoption(
         "--flopbudget-update",
         action="store_true",
         help="write what is measured into the named budgets of pyproject.toml and into the "
@@ -70,6 +76,7 @@ class Options:
     baseline: Path | None
     latency: str
     lines: bool
+    process_memory: bool
     update: bool
 
     @property
@@ -101,6 +108,7 @@ def read_options(config: pytest.Config) -> Options:
         baseline=path(option.flopbudget_baseline),
         latency=option.flopbudget_latency,
         lines=option.flopbudget_lines,
+        process_memory=option.flopbudget_process_memory,
         update=option.flopbudget_update,
     )
 

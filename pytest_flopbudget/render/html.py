@@ -193,6 +193,8 @@ def _measurement(measurement: Measurement, *, is_named: bool) -> Iterator[Markup
         Column(title="Exactly, or its interval", kind="number"),
     )
     yield element("div", table(columns, rows), class_="narrow")
+    for name, why in measurement.absent.items():
+        yield element("p", f"{metric_named(name).title} was not measured: {why}", class_="note")
     yield from _uncounted(measurement)
     yield from _latency(measurement)
     metric = leading_metric(measurement)

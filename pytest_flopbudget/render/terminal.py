@@ -126,6 +126,9 @@ def render_measurement(measurement: Measurement, *, title: str, width: int = WID
         title_words = clean(metric_named(name).title)
         line = f"  {cut(title_words, 24):<24}{amount(value.value, name):>16}  {note:>24}"
         lines.append(cut(line.rstrip(), width))
+    for name, why in measurement.absent.items():
+        title_words = clean(metric_named(name).title)
+        lines += _wrapped(f"  {title_words} was not measured: {clean(why)}", width)
     if measurement.samples is not None:
         lines.append(f"  {samples_words(measurement.samples)}")
     lines += _spending(measurement, width)

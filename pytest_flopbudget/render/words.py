@@ -17,7 +17,7 @@ from pytest_flopbudget.core.comparison import (
     UncountedRow,
 )
 from pytest_flopbudget.core.measurement import Counts, Measurement, Samples, Value
-from pytest_flopbudget.core.metrics import Better, Dimension, metric_named
+from pytest_flopbudget.core.metrics import Better, Dimension, Kind, metric_named
 from pytest_flopbudget.core.quantity import format_change, format_pair, format_quantity
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
 
@@ -180,7 +180,12 @@ def names_of(comparison: Comparison) -> dict[str, str]:
 
 def timings_of(comparison: Comparison) -> list[Delta]:
     """The sampled metrics worth a row: what a budget bounds, and else the median alone."""
-    return [d for d in comparison.incomparable if d.is_budgeted or d.place.metric == "latency"]
+    return [
+        delta
+        for delta in comparison.incomparable
+        if delta.metric.kind is Kind.SAMPLED
+        and (delta.is_budgeted or delta.place.metric == "latency")
+    ]
 
 
 def headline(comparison: Comparison) -> str:

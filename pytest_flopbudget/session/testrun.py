@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_flopbudget.core.budgets import Budget, Limit
 from pytest_flopbudget.core.errors import MeasureError, nearest
 from pytest_flopbudget.core.judging import Context, judge_test
+from pytest_flopbudget.core.machine import machine_difference
 from pytest_flopbudget.core.measurement import Measurement, Value
 from pytest_flopbudget.core.metrics import METRICS, NOT_MEASURED_YET, Better, Kind, metric_named
 from pytest_flopbudget.core.reasons import who
@@ -21,6 +22,7 @@ from pytest_flopbudget.session.references import named_measurements
 
 if TYPE_CHECKING:
     from pytest_flopbudget.meters.latency import LatencyTimer
+    from pytest_flopbudget.meters.region import Region
 
 LATENCY_CHOICES: Final = ("auto", "always", "never")
 _NOTHING_TO_TIME: Final = "fake tensors compute nothing, so that there is nothing to time"
@@ -34,10 +36,14 @@ class Surroundings:
     """When to take latency: one of `LATENCY_CHOICES`."""
     lines: bool = False
     """Whether counts are kept by source line too."""
+    process_memory: bool = False
+    """Whether to take the allocator's and the process's peak also where no budget asks."""
     machines: frozenset[str] = frozenset()
     """Names of the machines in the settings that this one counts as."""
     baseline: Mapping[str, TestReport] | None = None
     """The tests of the baseline report by id, when there is one."""
+    baseline_machine: Mapping[str, object] = field(default_factory=dict)
+    """Facts of the machine that the baseline was measured on."""
 
 
 class TestRun:
@@ -81,7 +87,14 @@ class TestRun:
         if is_faking(fn, args, kwargs):
             self.cannot_repeat(region, _NOTHING_TO_TIME)
         with self._claimed(region), self._keeping_partial():
-            counted = count_call(fn, args, kwargs, region, lines=self._surroundings.lines)
+            counted = count_call(
+                fn,
+                args,
+                kwargs,
+                region,
+                lines=self._surroundings.lines,
+                process_memory=self._wants_process_memory(region),
+            )
         # The result is the test's alone: kept here it would live until the test ends.
         measurement = self._measurements[region] = replace(counted, output=None)
         if self.wants_latency(region) and region not in self._unrepeatable:
@@ -106,18 +119,17 @@ class TestRun:
         self.cannot_repeat(
             name, f"a block is not run again; measure a callable: flopbudget(fn, name={name!r})"
         )
-        from pytest_flopbudget.meters.dispatch import DispatchPass
         from pytest_flopbudget.meters.fake import active_mode, stand_ins_for
 
-        counting = DispatchPass(lines=self._surroundings.lines)
+        region = self._measuring(name)
         is_partial = True
         with self._claimed(name):
             try:
-                with counting, stand_ins_for(active_mode()):
+                with region, stand_ins_for(active_mode()):
                     yield
                 is_partial = False
             finally:
-                self._measurements[name] = counting.measurement(name, is_partial=is_partial)
+                self._measurements[name] = region.measurement(name, is_partial=is_partial)
 
     @contextmanager
     def own_call(self) -> Iterator[None]:
@@ -125,21 +137,20 @@ class TestRun:
 
         Whoever can repeat it then calls `repeat` for its latency.
         """
-        from pytest_flopbudget.meters.dispatch import DispatchPass
         from pytest_flopbudget.meters.fake import times_entered
 
-        counting = DispatchPass(lines=self._surroundings.lines)
+        region = self._measuring("")
         is_partial = True
         entered = times_entered()
         try:
-            with counting:
+            with region:
                 yield
             is_partial = False
         finally:
             if times_entered() > entered:
                 self.cannot_repeat("", _NOTHING_TO_TIME)
             if not self.is_handed_out:
-                self._measurements[""] = counting.measurement("", is_partial=is_partial)
+                self._measurements[""] = region.measurement("", is_partial=is_partial)
 
     def cannot_repeat(self, region: str, why: str) -> None:
         """Note why a region will have no latency, for the budgets that ask for one."""
@@ -206,8 +217,24 @@ class TestRun:
         when = self._surroundings.latency
         if when != "auto":
             return when == "always"
+        return self._is_bounded(region, Kind.SAMPLED)
+
+    def _measuring(self, name: str) -> Region:
+        """What measures a block as this region."""
+        from pytest_flopbudget.meters.region import Region
+
+        return Region(
+            lines=self._surroundings.lines, process_memory=self._wants_process_memory(name)
+        )
+
+    def _wants_process_memory(self, region: str) -> bool:
+        return self._surroundings.process_memory or self._is_bounded(region, Kind.MACHINE)
+
+    def _is_bounded(self, region: str, kind: Kind) -> bool:
+        """Whether a budget asks for a metric of this kind, of this region and machine."""
         return any(
-            _is_sampled(limit) and (limit.on is None or limit.on in self._surroundings.machines)
+            metric_named(limit.metric).kind is kind
+            and (limit.on is None or limit.on in self._surroundings.machines)
             for budget in self._test.budgets
             if budget.region == region
             for limit in budget.limits
@@ -240,6 +267,7 @@ class TestRun:
             baseline={m.name: m for m in before.measurements if not m.is_partial}
             if before is not None
             else None,
+            difference=self._machine_difference(),
             machines=self._surroundings.machines,
             references=named_measurements(self._test.budgets, measurements),
         )
@@ -250,6 +278,18 @@ class TestRun:
             budgets = tuple(_without_sampled(budget) for budget in budgets)
         judged = judge_test(budgets, measurements, context, subject=self._subject)
         return (*(self._say_why_untimed(verdict) for verdict in judged), *switched_off)
+
+    def _machine_difference(self) -> str:
+        """How the baseline's machine is not this one, where a limit depends on that."""
+        limits = [limit for budget in self._test.budgets for limit in budget.limits]
+        if not any(
+            limit.vs_baseline is not None and metric_named(limit.metric).kind is Kind.MACHINE
+            for limit in limits
+        ):
+            return ""
+        from pytest_flopbudget.meters.machine import machine_facts
+
+        return machine_difference(self._surroundings.baseline_machine, machine_facts())
 
     def _say_why_untimed(self, verdict: Verdict) -> Verdict:
         """The verdict, with the true reason where a latency could not be taken."""

@@ -17,6 +17,8 @@ import pytest_flopbudget.meters.measure as measure_module
 from pytest_flopbudget.cli import doctor
 from pytest_flopbudget.cli.main import main
 from pytest_flopbudget.core.measurement import Measurement, Samples, Value
+from pytest_flopbudget.meters import allocator
+from pytest_flopbudget.meters.resident import ResidentPeak
 
 
 @pytest.fixture(autouse=True)
@@ -189,3 +191,36 @@ def test_the_table_fits_80_columns_and_has_a_line_for_every_check(
     names = [line.split()[1] for line in out.splitlines() if not line.startswith(" ")]
     _, checks = _checks(capsys)
     assert names == list(checks)
+
+
+def test_what_is_of_this_machine_is_tried(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, checks = _checks(capsys)
+    # 32 numbers in float64.
+    detail = "a tensor of 256 B is seen as 256 B handed out"
+    assert (checks["allocator_peak"]["state"], checks["allocator_peak"]["detail"]) == ("ok", detail)
+    if sys.platform.startswith("linux"):
+        assert checks["rss_peak"]["state"] == "ok"
+
+    def missing() -> None:
+        raise AttributeError("no memory events")
+
+    monkeypatch.setattr(allocator, "_start_profiler", missing)
+    monkeypatch.setattr(doctor, "ResidentPeak", lambda: ResidentPeak(Path("/nowhere")))
+    code, checks = _checks(capsys)
+    assert code == 0
+    assert checks["allocator_peak"]["state"] == checks["rss_peak"]["state"] == "no"
+    assert checks["allocator_peak"]["detail"].endswith("does not tell: no memory events")
+    assert checks["rss_peak"]["detail"].startswith("cannot be measured: the system keeps no mark")
+
+
+def test_a_trace_that_miscounts_is_a_fault(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allocator, "_stop_profiler", lambda: [(1, 255)])
+    code, checks = _checks(capsys)
+    # The real profiler is still to be stopped.
+    torch._C._autograd._disable_profiler()
+    assert code == 2
+    assert checks["allocator_peak"]["detail"] == "is 255 B for a tensor of 256 B"

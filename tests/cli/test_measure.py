@@ -105,3 +105,15 @@ def test_mistake_is_one_line_and_no_verdict(place, capsys, arguments, said):
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_process_memory_stands_below_the_exact_peak_where_it_is_asked_for(place, capsys):
+    call = ["measure", f"{place}:product", "--input", "f32[4,5]", "--input", "f32[5,6]"]
+    assert main(call) == 0
+    assert "allocator peak" not in capsys.readouterr().out
+    assert main([*call, "--process-memory"]) == 0
+    lines = [line.split()[:4] for line in capsys.readouterr().out.splitlines()]
+    # The product alone, of 4 * 6 numbers in float32, has no scratch.
+    at = lines.index(["activation", "memory", "96", "B"])
+    assert lines[at + 1] == ["allocator", "peak", "96", "B"]
+    assert lines[at + 2][:2] == ["process", "peak"]

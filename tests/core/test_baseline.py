@@ -84,3 +84,12 @@ def test_the_budgets_of_a_baseline_are_those_after_the_update() -> None:
 def test_a_limit_of_another_place_keeps_its_verdict() -> None:
     before = budgeted("t.py::a", measured(ops=5), limits=(_bounded(4, "t.py::a: @flop_budget"),))
     assert _settled(before) == before
+
+
+@pytest.mark.parametrize(("cpu", "kept"), [("AMD EPYC", {"ops", "rss_peak"}), ("M1", {"ops"})])
+def test_what_depends_on_the_machine_stays_only_beside_its_own(cpu: str, kept: set[str]) -> None:
+    old = reported(budgeted("t.py::b", measured(ops=2, rss_peak=9)), machine={"cpu": "AMD EPYC"})
+    run = reported(NEW_A, selection=("-k a",), machine={"cpu": cpu})
+    merged = merge_baseline(run, old, is_whole=False)
+    assert merged.kept == ("t.py::b",)
+    assert merged.report.tests[1].measurements[0].values.keys() == kept

@@ -55,7 +55,7 @@ plain = st.recursive(
     max_leaves=4,
 )
 tables = st.dictionaries(words, plain, max_size=2)
-exact_names = [m.name for m in METRICS.values() if m.kind is Kind.EXACT]
+plain_names = [m.name for m in METRICS.values() if m.kind in (Kind.EXACT, Kind.MACHINE)]
 sampled_names = [m.name for m in METRICS.values() if m.kind is Kind.SAMPLED]
 
 
@@ -70,7 +70,7 @@ operators = st.builds(
     counts=st.builds(Counts, **dict.fromkeys(COUNTED, counts)),
 )
 values = (
-    st.dictionaries(st.sampled_from(exact_names), st.builds(Value, value=numbers), max_size=2)
+    st.dictionaries(st.sampled_from(plain_names), st.builds(Value, value=numbers), max_size=2)
     | st.dictionaries(
         st.sampled_from(sampled_names),
         st.builds(Value, value=reals, low=maybe_reals, high=maybe_reals),
@@ -113,6 +113,7 @@ measurements = st.builds(
     ),
     uncounted=short(st.builds(Uncounted, operator=words, calls=counts, shapes=short(words))),
     samples=st.none() | samples,
+    absent=st.dictionaries(words, words, max_size=2),
     is_partial=st.booleans(),
 )
 limits = st.builds(

@@ -429,3 +429,48 @@ class TestPartsOfASuite:
             base = reported(budgeted(A, measured(macs={"": 5})), selection=selection)
             head = reported(budgeted(B, measured(macs={"": 9})), selection=selection)
             assert reasons(compare(base, head).removed) == {A: "removed"}, selection
+
+
+HERE = {"system": "Linux", "arch": "x86_64", "cpu": "AMD EPYC", "cpu_capability": "AVX2"}
+THERE = {**HERE, "cpu_capability": "AVX512"}
+
+
+class TestOtherMachines:
+    def test_the_allocators_peak_moves_between_two_runs_of_one_machine(self) -> None:
+        base = reported(budgeted(A, measured(allocator_peak=10)), machine=HERE)
+        head = reported(budgeted(A, measured(allocator_peak=12)), machine={**HERE, "cores": 2})
+        result = compare(base, head)
+        assert places(result.changed) == [(A, "allocator_peak")]
+        assert result.incomparable == ()
+
+    @pytest.mark.parametrize("machine", [THERE, {}])
+    def test_of_two_machines_it_is_information(self, machine: dict[str, object]) -> None:
+        base = reported(budgeted(A, measured(allocator_peak=10, ops=1)), machine=machine)
+        head = reported(budgeted(A, measured(allocator_peak=12, ops=1)), machine=HERE)
+        result = compare(base, head)
+        assert result.changed == ()
+        assert result.unchanged == (A,)
+        assert places(result.incomparable) == [(A, "allocator_peak")]
+
+    def test_what_is_resident_is_never_compared(self) -> None:
+        base = reported(budgeted(A, measured(rss_peak=10)), machine=HERE)
+        head = reported(budgeted(A, measured(rss_peak=12)), machine=HERE)
+        result = compare(base, head)
+        assert (result.changed, result.unchanged) == ((), (A,))
+
+    @pytest.mark.parametrize(("machine", "is_judged"), [(HERE, True), (THERE, False)])
+    def test_growth_is_judged_on_one_machine_alone(
+        self, machine: dict[str, object], *, is_judged: bool
+    ) -> None:
+        bound = limit("allocator_peak", vs_baseline=0.1)
+        base = reported(budgeted(A, measured(allocator_peak=10)), machine=machine)
+        head = reported(budgeted(A, measured(allocator_peak=12), limits=(bound,)), machine=HERE)
+        result = compare(base, head)
+        assert bool(result.over) is is_judged
+        if not is_judged:
+            (delta,) = result.undecided
+            assert delta.verdict is not None
+            assert delta.base is None
+            assert "the baseline is of another machine: cpu_capability AVX512, here AVX2" in (
+                delta.verdict.reason
+            )

@@ -496,14 +496,14 @@ def test_of_many_uncounted_operators_the_first_five_are_listed() -> None:
     assert "my.op5" not in strict.reason
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [m.name for m in METRICS.values() if not m.unfit])
 def test_every_metric_has_words_and_its_unit_in_a_sentence(metric: str) -> None:
     verdict = verdict_on(10, holding(**{metric: 20.0}), metric=metric)
     bound = format_quantity(10, METRICS[metric].dimension)
     assert f", budget {bound} (+100 %)" in verdict.reason
 
 
-@pytest.mark.parametrize("metric", ["flops", "macs", "peak_memory"])
+@pytest.mark.parametrize("metric", ["flops", "macs", "peak_memory", "allocator_peak"])
 def test_zero_of_code_that_ran_no_operator_is_not_within(metric):
     nothing = holding(**{metric: 0, "ops": 0})
     verdict = verdict_on(5, nothing, metric=metric)
@@ -518,3 +518,45 @@ def test_zero_is_within_where_it_is_meant_or_where_operators_ran():
     assert verdict_on(5, holding(flops=0, ops=1)).outcome is Outcome.WITHIN
     # A model's size is known even where nothing of it ran.
     assert verdict_on(5, holding(params=4, ops=0), metric="params").outcome is Outcome.WITHIN
+
+
+GROWTH = {"vs_baseline": "+10%"}
+
+
+class TestOfThisMachine:
+    """The allocator's peak is held to a baseline of the same machine alone."""
+
+    @staticmethod
+    def after(base: int, *, difference: str = "") -> Context:
+        return Context(baseline={"": holding(allocator_peak=base)}, difference=difference)
+
+    @pytest.mark.parametrize(
+        ("value", "outcome"),
+        [(110, Outcome.WITHIN), (111, Outcome.REGRESSED), (99, Outcome.IMPROVED)],
+    )
+    def test_growth_on_the_same_machine_is_judged(self, value: int, outcome: Outcome) -> None:
+        held = holding(allocator_peak=value)
+        verdict = verdict_on(GROWTH, held, self.after(100), metric="allocator_peak")
+        assert verdict.outcome is outcome
+
+    def test_a_baseline_of_another_machine_is_none(self) -> None:
+        context = self.after(1, difference="cpu_capability AVX2, here AVX512")
+        held = holding(allocator_peak=200, flops=3)
+        verdict = verdict_on(GROWTH, held, context, metric="allocator_peak")
+        assert verdict.outcome is Outcome.NO_BASELINE
+        assert verdict.reason == (
+            "test_x took 200 B of the allocator at its peak; the baseline is of another machine: "
+            "cpu_capability AVX2, here AVX512"
+        )
+
+    def test_what_is_exact_is_held_to_any_machine(self) -> None:
+        context = Context(baseline={"": holding(flops=1)}, difference="arch x86_64, here arm64")
+        assert verdict_on(GROWTH, holding(flops=3), context).outcome is Outcome.REGRESSED
+
+    def test_where_it_is_absent_the_verdict_says_why(self) -> None:
+        held = replace(holding(flops=1), absent={"allocator_peak": "a profiler is running"})
+        verdict = verdict_on("1 B", held, metric="allocator_peak")
+        assert verdict.outcome is Outcome.NOT_MEASURED
+        assert verdict.reason == (
+            "test_x was not measured for allocator_peak: a profiler is running"
+        )

@@ -203,3 +203,42 @@ def test_exact_value_beside_a_bound_is_refused(other):
         SettingsError, match=r"f\.flops: 'equals' leaves no room for 'max' or 'min'"
     ):
         parse_limit("flops", {"equals": 3, other: 3}, where="f", machines=())
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "90 MiB",
+        {"max": "90 MiB", "on": "bench"},
+        {"equals": "90 MiB", "tolerance": "10%"},
+        {"equals": "90 MiB", "tolerance": "1 B"},
+        {"vs_baseline": "+10%"},
+        {"ratio_to": "teacher", "max": 0.5},
+    ],
+)
+def test_the_allocators_peak_may_be_bounded_with_room(raw: object) -> None:
+    assert read("allocator_peak", raw).metric == "allocator_peak"
+
+
+@pytest.mark.parametrize(
+    ("raw", "instead"),
+    [
+        ({"equals": "90 MiB"}, "'equals' needs a 'tolerance' above 0, such as '10%'"),
+        ({"equals": 1, "tolerance": "0%"}, "'equals' needs a 'tolerance' above 0, such as '10%'"),
+        ({"vs_baseline": "+0%"}, "'vs_baseline' needs room, such as '+10%'"),
+        ({"vs_baseline": 0}, "'vs_baseline' needs room, such as '+10%'"),
+        ({"max": 9, "vs_baseline": "-1%"}, "'vs_baseline' needs room, such as '+10%'"),
+    ],
+)
+def test_the_allocators_peak_is_never_bounded_to_the_last_byte(raw: object, instead: str) -> None:
+    assert fault("allocator_peak", raw) == (
+        f"{WHERE}.allocator_peak: 'allocator_peak' depends on the processor's instruction set: "
+        f"{instead}, or write 'activation_memory', which is exact"
+    )
+
+
+@pytest.mark.parametrize("raw", ["90 MiB", {"max": 1, "severity": "warn"}])
+def test_resident_memory_takes_no_budget_and_says_what_does(raw: object) -> None:
+    message = fault("rss_peak", raw)
+    assert message.startswith(f"{WHERE}.rss_peak: 'rss_peak' is shown, and takes no budget: ")
+    assert "bound 'peak_memory', or 'allocator_peak'" in message

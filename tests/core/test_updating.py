@@ -163,6 +163,7 @@ def test_equals_for_tests_that_differ_is_set_between_them_where_the_tolerance_re
     ("metric", "raw", "why"),
     [
         ("latency", "1 ms", "it is sampled"),
+        ("allocator_peak", "1 B", "it depends on the machine"),
         ("accuracy", {"max": 1}, "the test records it itself"),
         ("flops", {"max": 1, "on": "runner"}, "it is of the machine 'runner'"),
     ],

@@ -513,3 +513,9 @@ def test_the_judge_sees_a_text_that_was_not_escaped() -> None:
     assert page.count("n&amp;") > 20
     torn = page.replace("n&amp;", "n<b>bold</b>")
     assert parsed(torn).shape() != parsed(page).shape()
+
+
+def test_what_could_not_be_measured_says_why() -> None:
+    torn = replace(measured(ops=1), absent={"allocator_peak": "a <profiler> runs"})
+    page = render_html(reported(budgeted("t.py::test_a", torn)))
+    assert "allocator peak was not measured: a &lt;profiler&gt; runs" in page

@@ -328,6 +328,11 @@ class TestMeasurement:
         assert "uncounted operators: the counts above are too low" in text
         assert "aten.sort.default (2 calls, f32[4])" in text
 
+    def test_what_could_not_be_measured_says_why(self) -> None:
+        torn = replace(measured(ops=1), absent={"rss_peak": "the system keeps no mark"})
+        text = render_measurement(torn, title="t")
+        assert "  process peak (RSS) was not measured: the system keeps no mark\n" in text
+
     def test_a_partial_measurement_says_so(self) -> None:
         torn = measured(macs={"": 1}, is_partial=True)
         assert "partial: the measured code raised" in render_measurement(torn, title="t")

@@ -16,7 +16,7 @@ from pytest_flopbudget.meters.formulas.registry import Formula, Work, is_taught
 from pytest_flopbudget.meters.lines import SourceLines
 from pytest_flopbudget.meters.modules import CallStack
 from pytest_flopbudget.meters.packed import packed_nbytes
-from pytest_flopbudget.meters.plans import Plan, Road, plan_for
+from pytest_flopbudget.meters.plans import Plan, Road, known_plan
 from pytest_flopbudget.meters.storages import StorageLedger
 from pytest_flopbudget.meters.traffic import bytes_moved, nbytes_of, tensors_in
 
@@ -44,6 +44,14 @@ class Row:
 
     def __init__(self) -> None:
         self.calls = self.arithmetic = self.macs = self.int_ops = self.bytes_moved = 0
+
+    def add(self, other: Row) -> None:
+        """Add another row's sums to these."""
+        self.calls += other.calls
+        self.arithmetic += other.arithmetic
+        self.macs += other.macs
+        self.int_ops += other.int_ops
+        self.bytes_moved += other.bytes_moved
 
 
 class Operator:
@@ -133,8 +141,7 @@ class CountingMode(TorchDispatchMode):
         return operator.handle(operator, args, kwargs or {})
 
     def _meet(self, func: Any) -> Operator:
-        # Kept for one region alone, so that a formula registered later is found.
-        plan = plan_for(func)
+        plan = known_plan(func)
         operator = self.operators[func] = Operator(func, plan, self._handlers[plan.road])
         return operator
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
-from typing import Any
+from typing import Any, Final
 
 from torch import nn
 
@@ -26,6 +26,9 @@ from pytest_flopbudget.meters.modules import CallStack, ModulePaths
 from pytest_flopbudget.meters.storages import Site, StorageLedger
 from pytest_flopbudget.meters.threads import ThreadSpread
 from pytest_flopbudget.meters.weights import Weights
+
+_NO_ROW: Final = Row()
+_NO_COUNTS: Final = Counts()
 
 
 class DispatchPass:
@@ -190,21 +193,29 @@ class DispatchPass:
                     yield path, line, operator.plan.name, row
 
     def _spendings(self) -> Iterator[tuple[Site, Counts, int]]:
-        booked: dict[Site, Counts] = {}
-        calls: dict[Site, int] = {}
+        booked: dict[Site, Row] = {}
         for path, _, operator, row in self._rows():
-            site = (path, operator)
-            booked[site] = booked.get(site, Counts()) + _counts(row)
-            calls[site] = calls.get(site, 0) + row.calls
+            booked.setdefault((path, operator), Row()).add(row)
         alive = self._ledger.at_peak() if self._ledger is not None else {}
         weights = self._weights.by_site if self._weights is not None else {}
         packed = self._weights.packed if self._weights is not None else {}
         for site in dict.fromkeys((*booked, *alive, *weights)):
             peak, own = alive.get(site, (0, 0))
-            peak += packed.get(site, 0)
-            counts = Counts(peak_memory=peak, activation_memory=own)
-            counts += booked.get(site, Counts())
-            yield site, counts + weights.get(site, Counts()), calls.get(site, 0)
+            row = booked.get(site, _NO_ROW)
+            owned = weights.get(site, _NO_COUNTS)
+            counts = Counts(
+                flops=2 * row.macs + row.arithmetic,
+                macs=row.macs,
+                int_ops=row.int_ops,
+                bytes_moved=row.bytes_moved,
+                ops=row.calls,
+                peak_memory=peak + packed.get(site, 0),
+                activation_memory=own,
+                params=owned.params,
+                trainable_params=owned.trainable_params,
+                model_size=owned.model_size,
+            )
+            yield site, counts, row.calls
 
     def _lines(self) -> Iterator[LineSpending]:
         if not self._has_lines:
@@ -227,5 +238,5 @@ def _counts(row: Row) -> Counts:
     )
 
 
-def _ignore(_path: str, _module: nn.Module) -> None:
+def _ignore(*_: object) -> None:
     """Nothing is asked of the weights."""

@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
 
 from pytest_flopbudget.meters.eager import is_compiled, untraced
-from pytest_flopbudget.meters.weights import dotted, owned_tensors
+from pytest_flopbudget.meters.storages import Site
+from pytest_flopbudget.meters.weights import dotted, has_lazy_tensors, owned_tensors
 
 _current_node: Final[Any] = torch._C._current_autograd_node
 _next_sequence_nr: Final[Any] = torch._C._autograd._get_sequence_nr
+_tracing_state: Final[Any] = torch._C._get_tracing_state
 _ACCUMULATE: Final = (1 << 64) - 1
 """The sequence number of every AccumulateGrad node."""
 
@@ -120,14 +122,18 @@ class ModulePaths:
         self,
         root: nn.Module | None = None,
         *,
-        on_root: Callable[[str, nn.Module], None],
+        on_root: Callable[[list[tuple[Site, Tensor]]], None],
         on_root_done: Callable[[str, nn.Module], None],
     ) -> None:
-        """`on_root` hears of a root when it is found, `on_root_done` when it first ran."""
+        """What hears of roots.
+
+        on_root: of what a new one owns; on_root_done: of each, when it first ran.
+        """
         self.called: dict[str, ModuleCalls] = {}
         self._on_root = on_root
         self._on_root_done = on_root_done
         self._done: set[str] = set()
+        self._lazy: set[str] = set()
         self._roots: list[tuple[str, weakref.ref[nn.Module]]] = []
         self._names: dict[int, tuple[weakref.ref[nn.Module], dict[int, str]]] = {}
         self._children: dict[int, tuple[weakref.ref[nn.Module], dict[int, list[Any]]]] = {}
@@ -178,8 +184,11 @@ class ModulePaths:
         return stack
 
     def _before(self, module: nn.Module, _args: Any) -> None:
-        with untraced():
+        if _tracing_state() is None:
             self._begin(module)
+        else:
+            with untraced():
+                self._begin(module)
 
     def _begin(self, module: nn.Module) -> None:
         stack = self._stack()
@@ -193,8 +202,11 @@ class ModulePaths:
         entry.calls += 1
 
     def _after(self, module: nn.Module, _args: Any, _output: Any) -> None:
-        with untraced():
+        if _tracing_state() is None:
             self._end(module)
+        else:
+            with untraced():
+                self._end(module)
 
     def _end(self, module: nn.Module) -> None:
         stack = self._stack()
@@ -203,8 +215,9 @@ class ModulePaths:
         for path, root in self._roots:
             if root() is module and path not in self._done:
                 self._done.add(path)
-                # Again, since lazy parameters have come to be only now.
-                self._learn_owners(path, module)
+                if path in self._lazy:
+                    # Again, since lazy parameters have come to be only now.
+                    self._learn_owners(path, module)
                 self._on_root_done(path, module)
 
     def _path_of(self, module: nn.Module, stack: CallStack) -> str:
@@ -261,9 +274,12 @@ class ModulePaths:
 
     def _learn_owners(self, root_path: str, root: nn.Module) -> None:
         """Note which module owns each parameter of the root, for its gradient."""
-        for (path, _), tensor in owned_tensors(root_path, root):
+        owned = list(owned_tensors(root_path, root))
+        for (path, _), tensor in owned:
             self._owners.setdefault(id(tensor), (weakref.ref(tensor), path))
-        self._on_root(root_path, root)
+        if has_lazy_tensors(root):
+            self._lazy.add(root_path)
+        self._on_root(owned)
 
 
 def _children(

@@ -10,7 +10,7 @@ import torch
 from torch._ops import OpOverload
 
 from pytest_flopbudget.meters import formulas
-from pytest_flopbudget.meters.formulas import pointwise
+from pytest_flopbudget.meters.formulas import pointwise, registry
 from pytest_flopbudget.meters.formulas.free import ALLOCATIONS, QUESTIONS
 from pytest_flopbudget.meters.formulas.registry import (
     Formula,
@@ -164,6 +164,19 @@ def has_kernel(operator: OpOverload, key: Any) -> bool:
     name = operator.name()
     is_known = torch._C._dispatch_has_kernel(name)
     return is_known and torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
+
+
+_KNOWN: Final[dict[Any, tuple[int, Plan]]] = {}
+"""Plans that were made, each with the state of the registry that it was made of."""
+
+
+def known_plan(func: Any) -> Plan:
+    """The plan of an operator, made anew only after a formula has been registered."""
+    state, plan = _KNOWN.get(func, (-1, None))
+    if plan is None or state != registry.state():
+        plan = plan_for(func)
+        _KNOWN[func] = (registry.state(), plan)
+    return plan
 
 
 def plan_for(func: Any) -> Plan:

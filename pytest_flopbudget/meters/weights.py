@@ -44,17 +44,25 @@ class Weights:
     """
 
     def __init__(self) -> None:
-        self.by_site: dict[Site, Counts] = {}
+        self._sums: dict[Site, list[int]] = {}
         self.packed: dict[Site, int] = {}
         """Bytes that no tensor shows: they are alive all the time."""
         self._seen = SeenMemory()
         self._packages: dict[tuple[int, str], weakref.ref[Any]] = {}
         self._labels: dict[int, tuple[weakref.ref[Any], Site]] = {}
 
-    def learn(self, path: str, root: nn.Module) -> None:
-        """Note whose the storages of a root module are."""
+    @property
+    def by_site(self) -> dict[Site, Counts]:
+        """What was counted, by module and whether it is a parameter or a buffer."""
+        return {
+            site: Counts(params=elements, trainable_params=trainable, model_size=nbytes)
+            for site, (elements, trainable, nbytes) in self._sums.items()
+        }
+
+    def learn(self, owned: list[tuple[Site, Tensor]]) -> None:
+        """Note whose the storages of these parameters and buffers are."""
         with _disable_current_modes():
-            for site, tensor in owned_tensors(path, root):
+            for site, tensor in owned:
                 for part in parts_of(tensor):
                     storage = storage_of(part)
                     if storage is not None:
@@ -95,11 +103,10 @@ class Weights:
         self._add(site, elements, sum(new) + scales_nbytes(tensor), is_trainable=is_trainable)
 
     def _add(self, site: Site, elements: int, nbytes: int, *, is_trainable: bool = False) -> None:
-        self.by_site[site] = self.by_site.get(site, Counts()) + Counts(
-            params=elements if site[1] == PARAMETER else 0,
-            trainable_params=elements if is_trainable else 0,
-            model_size=nbytes,
-        )
+        sums = self._sums.setdefault(site, [0, 0, 0])
+        sums[0] += elements if site[1] == PARAMETER else 0
+        sums[1] += elements if is_trainable else 0
+        sums[2] += nbytes
 
     def _is_new(self, package: _Package) -> bool:
         """Whether this package is seen for the first time; notes it."""
@@ -123,9 +130,22 @@ def owned_tensors(path: str, root: nn.Module) -> Iterator[tuple[Site, Tensor]]:
                     yield (full, kind), _unwrapped(tensor)
 
 
+def has_lazy_tensors(root: nn.Module) -> bool:
+    """Whether a parameter or buffer at or below a root has no shape yet."""
+    return any(
+        tensor is not None and nn.parameter.is_lazy(tensor)
+        for _, module in _modules("", root)
+        for tensor in (*module._parameters.values(), *module._buffers.values())
+    )
+
+
 def dotted(*names: str) -> str:
     """The path made of these parts, without the wrapper that `torch.compile` puts around."""
-    return ".".join(part for name in names for part in name.split(".") if part not in _NO_NAMES)
+    kept = [name for name in names if name not in _NO_NAMES]
+    path = ".".join(kept)
+    if "_orig_mod" in path:
+        return ".".join(part for part in path.split(".") if part not in _NO_NAMES)
+    return path
 
 
 def parts_of(tensor: Tensor) -> list[Tensor]:
@@ -176,14 +196,26 @@ def _packages(path: str, root: nn.Module) -> Iterator[tuple[Site, _Package]]:
                     yield (full, PARAMETER), package
         else:
             for value in vars(module).values():
-                if is_packed(value):
+                if type(value) is torch.ScriptObject and is_packed(value):
                     yield (full, PARAMETER), _Package(content=value, holder=value)
 
 
-def _modules(path: str, root: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The root and every module below it, once, each with its dotted path."""
-    for name, module in root.named_modules():
-        yield dotted(path, name), module
+def _modules(path: str, root: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The root and every module below it, once, each with its dotted path, parents first."""
+    found: list[tuple[str, nn.Module]] = []
+    seen: set[int] = set()
+    waiting = [(path, root)]
+    while waiting:
+        at, module = waiting.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        found.append((at, module))
+        # The last is taken up first: so the order is that of `named_modules`.
+        for name, child in reversed(module._modules.items()):
+            if child is not None:
+                waiting.append((dotted(at, name), child))
+    return found
 
 
 def _unwrapped(tensor: Tensor) -> Tensor:

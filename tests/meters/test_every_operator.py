@@ -9,6 +9,7 @@ import torch
 
 from pytest_flopbudget import measure, register_formula
 from pytest_flopbudget.core.errors import MeasureError
+from pytest_flopbudget.meters import plans
 from pytest_flopbudget.meters.formulas import registry
 from pytest_flopbudget.meters.formulas.uncounted import NOT_COUNTED
 from pytest_flopbudget.meters.plans import Road, plan_for
@@ -59,6 +60,7 @@ def test_formula_that_fails_is_reported_and_the_code_runs_on(monkeypatch):
         raise TypeError
 
     monkeypatch.setitem(registry._FORMULAS, "aten::bmm", broken)
+    monkeypatch.setattr(plans, "_KNOWN", {})
     x = torch.ones(2, 3, 3)
     m = measure(torch.bmm, x, x)
     assert torch.equal(m.output, torch.full((2, 3, 3), 3.0))

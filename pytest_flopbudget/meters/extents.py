@@ -29,6 +29,12 @@ class SeenMemory:
         storage = storage_of(tensor)
         holder: Any = tensor if storage is None else storage
         key: int = id(tensor) if storage is None else storage._cdata
+        if storage is not None and key not in self._seen and not tensor.is_quantized:
+            # What nearly every parameter is: alone in its storage, in one piece.
+            nbytes = tensor.nbytes
+            if nbytes == storage.nbytes() and tensor.is_contiguous():
+                self._seen[key] = (weakref.ref(holder), [(0, nbytes)] if nbytes else [])
+                return nbytes
         ref, known = self._seen.get(key, (None, []))
         if ref is None or ref() is not holder:
             known = []  # its address was that of another one, which is gone

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,11 @@ _SCRIPTED_NAMES: Final = (
 
 ORIGINALS: Final[Any] = WeakTensorKeyDictionary()
 """For fake tensors that stand in for real ones, a weak reference to the real one."""
+
+
+_PLAIN: Final = frozenset({Tensor, nn.Parameter, nn.Buffer})
+_Modules: TypeAlias = list[tuple[str, nn.Module]]
+"""Dotted path and module of a root and of every module below it."""
 
 
 class Weights:
@@ -81,25 +86,28 @@ class Weights:
     def count(self, path: str, root: nn.Module) -> None:
         """Count the parameters and buffers of a root module, those seen before left out."""
         with _disable_current_modes():  # looking is no work of the region's
-            for site, tensor in owned_tensors(path, root):
+            modules = _modules(path, root)
+            for site, tensor in _owned(modules):
                 self._count_tensor(site, tensor)
-            for site, package in _packages(path, root):
+            for site, package in _packages(modules):
                 if self._is_new(package):
                     for tensor, nbytes in tensors_in_package(package.content):
                         self._add(site, tensor.numel(), nbytes)
                         self.packed[site] = self.packed.get(site, 0) + nbytes
 
     def _count_tensor(self, site: Site, tensor: Tensor) -> None:
-        parts = parts_of(tensor)
+        is_trainable = site[1] == PARAMETER and tensor.requires_grad
+        parts = [tensor] if _is_plain(tensor) else parts_of(tensor)
         new = [self._seen.add(part) for part in parts]
         if not any(new):
             return
-        if parts[0] is tensor:
+        if parts[0] is not tensor:
+            elements = _numel(tensor)
+        elif new[0] == tensor.nbytes and not tensor.is_quantized:
+            elements = tensor.numel()
+        else:
             # Two tensors may share a part of their memory: that counts for the first.
             elements = tensor.numel() * new[0] // stored_nbytes(tensor)
-        else:
-            elements = _numel(tensor)
-        is_trainable = site[1] == PARAMETER and tensor.requires_grad
         self._add(site, elements, sum(new) + scales_nbytes(tensor), is_trainable=is_trainable)
 
     def _add(self, site: Site, elements: int, nbytes: int, *, is_trainable: bool = False) -> None:
@@ -123,7 +131,11 @@ def owned_tensors(path: str, root: nn.Module) -> Iterator[tuple[Site, Tensor]]:
     Lazy parameters that have no shape yet are left out. Inside a transform such as vmap
     the tensor that the transform works on stands for its slice.
     """
-    for full, module in _modules(path, root):
+    return _owned(_modules(path, root))
+
+
+def _owned(modules: _Modules) -> Iterator[tuple[Site, Tensor]]:
+    for full, module in modules:
         for kind, tensors in ((PARAMETER, module._parameters), (BUFFER, module._buffers)):
             for tensor in tensors.values():
                 if tensor is not None and not nn.parameter.is_lazy(tensor):
@@ -163,6 +175,11 @@ def parts_of(tensor: Tensor) -> list[Tensor]:
     return plain_parts_of(tensor) or [tensor]
 
 
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether the tensor holds its data itself."""
+    return type(tensor) in _PLAIN and tensor.layout is torch.strided and not tensor.is_nested
+
+
 def _numel(tensor: Tensor) -> int:
     """Elements of a tensor that is made of others: of a sparse one, those that it stores."""
     is_subclass = hasattr(type(tensor), "__tensor_flatten__")
@@ -184,9 +201,9 @@ class _Package:
         return id(self.holder), self.name
 
 
-def _packages(path: str, root: nn.Module) -> Iterator[tuple[Site, _Package]]:
-    """Every package of quantised weights at and below a root, with its owner's path."""
-    for full, module in _modules(path, root):
+def _packages(modules: _Modules) -> Iterator[tuple[Site, _Package]]:
+    """Every package of quantised weights of the modules, with its owner's path."""
+    for full, module in modules:
         if isinstance(module, torch.jit.ScriptModule):
             # Each look at an attribute makes a new object, so the module stands for it.
             for name in _SCRIPTED_NAMES:
@@ -200,9 +217,9 @@ def _packages(path: str, root: nn.Module) -> Iterator[tuple[Site, _Package]]:
                     yield (full, PARAMETER), _Package(content=value, holder=value)
 
 
-def _modules(path: str, root: nn.Module) -> list[tuple[str, nn.Module]]:
+def _modules(path: str, root: nn.Module) -> _Modules:
     """The root and every module below it, once, each with its dotted path, parents first."""
-    found: list[tuple[str, nn.Module]] = []
+    found: _Modules = []
     seen: set[int] = set()
     waiting = [(path, root)]
     while waiting:

@@ -23,8 +23,10 @@ from pytest_flopbudget.meters.formulas import (
     free,
     pointwise,
     sparse_pointwise,
+    uncounted,
 )
 from pytest_flopbudget.meters.formulas.registry import _FORMULAS, _SPARSE_FORMULAS
+from pytest_flopbudget.meters.formulas.uncounted import NOT_COUNTED
 from pytest_flopbudget.meters.plans import _LOOKED_INSIDE
 
 PAGE = Path(__file__).with_name("operators.md")
@@ -54,6 +56,8 @@ def render() -> str:
     parts += _table([*by_operands, *by_number])
     parts += ["## Counted as what they are made of\n", _composed()]
     parts += [f"## {_first_line(free)}\n", *_table(_free_rows(), "operators", "why")]
+    refused = [(f"`{name}`", why) for name, why in NOT_COUNTED.items()]
+    parts += [f"## {_first_line(uncounted)}\n", *_table(refused, "operators", "why")]
     return "\n".join(parts)
 
 

@@ -17,7 +17,7 @@ ROWS = re.findall(r"^\| `([^`]+\(.*)` \| ((?:`[^`]+`(?:, )?)+) \|$", PAGE, re.MU
 
 
 def test_the_page_has_rows() -> None:
-    assert len(ROWS) >= 10
+    assert len(ROWS) >= 2
 
 
 @pytest.mark.parametrize(("code", "listed"), ROWS)

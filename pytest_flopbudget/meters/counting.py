@@ -306,8 +306,8 @@ class CountingMode(TorchDispatchMode):
 
     def _book_parts(self, operator: Operator, row: Row, args: Any, kwargs: Any) -> None:
         """Book what the components cost one by one."""
-        counted = nested.counted(operator.func, args, kwargs)
-        if counted is None:
+        counted = CountingMode(CallStack("", lambda _node: ""))
+        if not nested.count_parts(counted, operator.func, args, kwargs):
             self.note_uncounted(operator.plan.overload, tensors_in((*args, *kwargs.values())))
             return
         for inner in counted.operators.values():

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-if TYPE_CHECKING:
-    from pytest_flopbudget.meters.counting import CountingMode
+from pytest_flopbudget.meters.traffic import tensors_in
 
 
-def counted(operator: Any, args: Any, kwargs: Any) -> CountingMode | None:
-    """A mode that has counted the call on each component; None where that cannot be done.
+def count_parts(
+    mode: AbstractContextManager[object], operator: Any, args: Any, kwargs: Any
+) -> bool:
+    """Make the call on each component under a counting mode; false where it cannot be made.
 
-    The call is made on tensors without data: of each nested argument a component, as a
-    batch of one, of the others the whole. No result of it is kept.
+    It is made on tensors without data: of each nested argument a component, as a batch of
+    one, of the others the whole. No result of it is kept.
     """
-    from pytest_flopbudget.meters.counting import CountingMode
-    from pytest_flopbudget.meters.modules import CallStack
-
-    mode = CountingMode(CallStack("", lambda _node: ""))
     try:
         with _disable_current_modes():
             for component in range(_components((*args, *kwargs.values()))):
@@ -30,13 +28,11 @@ def counted(operator: Any, args: Any, kwargs: Any) -> CountingMode | None:
                 with mode:
                     operator(*parts[0], **parts[1])
     except (NotImplementedError, RuntimeError, TypeError):
-        return None
-    return mode
+        return False
+    return True
 
 
 def _components(values: Any) -> int:
-    from pytest_flopbudget.meters.traffic import tensors_in
-
     return max(
         tensor._nested_tensor_size().shape[0] for tensor in tensors_in(values) if tensor.is_nested
     )

@@ -19,9 +19,12 @@ _NOT_THE_USERS: Final = (
     sysconfig.get_path("stdlib") + "/contextlib",
     sysconfig.get_path("stdlib") + "/threading",
     sysconfig.get_path("stdlib") + "/concurrent",
+    sysconfig.get_path("purelib") + "/_pytest",
+    sysconfig.get_path("purelib") + "/pluggy",
+    sysconfig.get_path("scripts"),
     "<",
 )
-"""Where code lives that only passes calls on: torch, this package, and their like."""
+"""Where code lives that only passes calls on: torch, this package, pytest, and their like."""
 
 
 class SourceLines:

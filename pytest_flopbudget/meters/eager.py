@@ -78,7 +78,9 @@ class EagerRegion:
         self._exits.enter_context(torch.compiler.set_stance("force_eager"))
         import torch._higher_order_ops.utils as graphs
 
-        original = graphs._hop_compile_and_call
+        original = getattr(graphs, "_hop_compile_and_call", None)
+        if original is None:
+            return  # a torch that does it in another way
 
         def with_compiler(*args: Any, **kwargs: Any) -> Any:
             with torch.compiler.set_stance("default"):

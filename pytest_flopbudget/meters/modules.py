@@ -7,7 +7,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch.nn.modules.module import (
 
 from pytest_flopbudget.meters.eager import is_compiled, untraced
 from pytest_flopbudget.meters.storages import Site
-from pytest_flopbudget.meters.weights import dotted, has_lazy_tensors, owned_tensors
+from pytest_flopbudget.meters.weights import dotted, owned_and_lazy
 
 _current_node: Final[Any] = torch._C._current_autograd_node
 _next_sequence_nr: Final[Any] = torch._C._autograd._get_sequence_nr
@@ -35,8 +35,7 @@ class ModuleCalls:
     calls: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
+class _Frame(NamedTuple):
     """One module call in progress."""
 
     path: str
@@ -88,11 +87,15 @@ class CallStack:
 
     def pop(self, module: nn.Module) -> bool:
         """Note that the module's call is over; false when it began before the region."""
-        if not any(frame.module() is module for frame in self._frames):
+        frames = self._frames
+        if frames and frames[-1].module() is module:
+            frames.pop()
+        elif any(frame.module() is module for frame in frames):
+            while frames.pop().module() is not module:
+                pass  # calls that a raising hook of the user's own left open
+        else:
             return False
-        while self._frames.pop().module() is not module:
-            pass  # calls that a raising hook of the user's own left open
-        self.switch(self._frames[-1].path if self._frames else self.base)
+        self.switch(frames[-1].path if frames else self.base)
         return True
 
     def switch(self, path: str) -> None:
@@ -274,10 +277,10 @@ class ModulePaths:
 
     def _learn_owners(self, root_path: str, root: nn.Module) -> None:
         """Note which module owns each parameter of the root, for its gradient."""
-        owned = list(owned_tensors(root_path, root))
+        owned, has_lazy = owned_and_lazy(root_path, root)
         for (path, _), tensor in owned:
             self._owners.setdefault(id(tensor), (weakref.ref(tensor), path))
-        if has_lazy_tensors(root):
+        if has_lazy:
             self._lazy.add(root_path)
         self._on_root(owned)
 

@@ -125,15 +125,6 @@ class Weights:
         return True
 
 
-def owned_tensors(path: str, root: nn.Module) -> Iterator[tuple[Site, Tensor]]:
-    """Every parameter and buffer at and below a root, each with its owner's dotted path.
-
-    Lazy parameters that have no shape yet are left out. Inside a transform such as vmap
-    the tensor that the transform works on stands for its slice.
-    """
-    return _owned(_modules(path, root))
-
-
 def _owned(modules: _Modules) -> Iterator[tuple[Site, Tensor]]:
     for full, module in modules:
         for kind, tensors in ((PARAMETER, module._parameters), (BUFFER, module._buffers)):
@@ -142,13 +133,21 @@ def _owned(modules: _Modules) -> Iterator[tuple[Site, Tensor]]:
                     yield (full, kind), _unwrapped(tensor)
 
 
-def has_lazy_tensors(root: nn.Module) -> bool:
-    """Whether a parameter or buffer at or below a root has no shape yet."""
-    return any(
-        tensor is not None and nn.parameter.is_lazy(tensor)
-        for _, module in _modules("", root)
+def owned_and_lazy(path: str, root: nn.Module) -> tuple[list[tuple[Site, Tensor]], bool]:
+    """Every parameter and buffer at and below a root, each with its owner's dotted path.
+
+    Lazy ones that have no shape yet are left out, and the second result says whether there
+    are any. Inside a transform such as vmap the tensor that the transform works on stands
+    for its slice.
+    """
+    modules = _modules(path, root)
+    owned = list(_owned(modules))
+    tensors = sum(
+        tensor is not None
+        for _, module in modules
         for tensor in (*module._parameters.values(), *module._buffers.values())
     )
+    return owned, tensors > len(owned)
 
 
 def dotted(*names: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Final
 
 import torch
@@ -326,13 +327,16 @@ class CountingMode(TorchDispatchMode):
         path = self._current()
         if self._lines is not None:
             self._lines.current()  # the view's backward belongs to this line
-        if operator.plan.name != "aten.lift_fresh":
-            # What lift_fresh takes was made from Python numbers just now: it is new.
-            for tensor in tensors_in(args):
+        # What lift_fresh takes was made from Python numbers just now: it is new.
+        inputs = [] if operator.plan.name == "aten.lift_fresh" else tensors_in(args)
+        site = (path, operator.plan.name)
+        with ledger.lock if self.is_shared else nullcontext():
+            for tensor in inputs:
                 ledger.touch(tensor, path)
         result = operator.call(*args, **kwargs)
-        for tensor in tensors_in((result,)):
-            ledger.produce(tensor, (path, operator.plan.name))
+        with ledger.lock if self.is_shared else nullcontext():
+            for tensor in tensors_in((result,)):
+                ledger.produce(tensor, site)
         return result
 
     def _take_apart(self, operator: Operator, args: Any, kwargs: Any) -> Any:

@@ -23,16 +23,14 @@ UNINITIALISED = {"empty", "empty_like", "empty_permuted", "empty_strided"} | {
     "new_empty_strided",
 }
 
+NEVER_THE_SAME = {"linalg.lstsq", "linalg.lstsq.grad_oriented"}
+"""Its result differs from call to call without a counter too."""
+
 VECTORS_TOO = {
     "linalg.cond",
-    "linalg.eigvals",
     "linalg.eigvalsh",
-    "linalg.lstsq",
-    "linalg.lstsq.grad_oriented",
     "linalg.matrix_norm",
-    "linalg.matrix_rank",
     "linalg.pinv",
-    "linalg.pinv.hermitian",
     "linalg.pinv.singular",
     "linalg.svdvals",
     "norm.nuc",
@@ -103,4 +101,4 @@ def test_every_sample_of_every_operator_counts_and_gives_what_it_gives_without_t
     assert samples > 5000, "the operators were tried at all"
     assert failed == {}
     assert {name for name, operators in uncounted.items() if operators} == DEGREE_IS_DATA
-    assert changed <= UNINITIALISED | VECTORS_TOO
+    assert changed <= UNINITIALISED | NEVER_THE_SAME | VECTORS_TOO

@@ -28,6 +28,9 @@ _EXITS: Final = {
     Standing.WITHIN: Exit.WITHIN,
     Standing.OVER: Exit.OVER,
     Standing.NOTHING_MEASURED: Exit.NOTHING_MEASURED,
+    Standing.ACCEPTED: Exit.WITHIN,
+    Standing.NEEDS_APPROVAL: Exit.OVER,
+    Standing.INCOMPLETE: Exit.USAGE,
 }
 
 

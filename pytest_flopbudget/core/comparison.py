@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from pytest_flopbudget.core.acceptance import Acceptance
 from pytest_flopbudget.core.attribution import Share
 from pytest_flopbudget.core.budgets import Limit
 from pytest_flopbudget.core.measurement import Uncounted, Value
@@ -20,6 +21,12 @@ class Standing(enum.Enum):
     OVER = "over"
     """At least one budget that fails a test is broken, or a metric regressed."""
     NOTHING_MEASURED = "nothing measured"
+    ACCEPTED = "accepted"
+    """Broken or loosened, and every such thing was accepted with a reason."""
+    NEEDS_APPROVAL = "needs approval"
+    """The change loosens or removes a budget, and nobody has accepted that yet."""
+    INCOMPLETE = "incomplete"
+    """An expected leg of the run is missing, so that nothing can be said of the whole."""
 
 
 class Direction(enum.Enum):
@@ -63,6 +70,8 @@ class Place:
     line: int
     region: str = ""
     metric: str = ""
+    legs: tuple[str, ...] = ()
+    """The legs of the run that it is about; empty where it is about all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +88,8 @@ class Delta:
     """What moved it, largest first; the first few."""
     spenders: tuple[Share, ...] = ()
     """What spends most of it on the head; the first few."""
+    history: tuple[int | float, ...] = ()
+    """What earlier commits of the base branch measured, oldest first; empty where none is kept."""
 
     @property
     def is_budgeted(self) -> bool:
@@ -141,6 +152,17 @@ class UncountedRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """One thing that would fail, and the line by which somebody accepted it."""
+
+    acceptance: Acceptance
+    delta: Delta | None = None
+    """The broken limit; None where a changed budget was accepted."""
+    change: BudgetChange | None = None
+    """The loosened budget; None where a broken limit was accepted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Two reports beside each other, the most important first."""
 
@@ -176,6 +198,13 @@ class Comparison:
     measured_tests: int = 0
     limits_within: int = 0
     notes: tuple[str, ...] = ()
+    accepted: tuple[Accepted, ...] = ()
+    pre_existing: tuple[Delta, ...] = ()
+    """Broken limits that the base breaks too, and no less: they are not the change's doing."""
+    base_age: int = 0
+    """How many commits older than the right base the one is that was compared with."""
+    missing_legs: tuple[str, ...] = ()
+    """Legs of the run that were expected and are not there."""
 
     @property
     def regressed(self) -> tuple[Delta, ...]:

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from http.client import HTTPException
 from typing import Any, Final, final
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from pytest_flopbudget.core.errors import FlopBudgetError
 
@@ -73,21 +73,35 @@ class Client:
         """The decoded answer to one request; `path` begins with a slash."""
         return self._send(method, self._api_url + path, body).body
 
-    def items(self, path: str) -> Iterator[Any]:
-        """The items of a list, of all its pages."""
-        url: str | None = f"{self._api_url}{path}?per_page={_PAGE_SIZE}"
+    def items(self, path: str, *, key: str = "", **query: str) -> Iterator[Any]:
+        """The items of a list, of all its pages.
+
+        key: under which the list stands, where the answer is a table around it.
+        """
+        parameters = urlencode({**query, "per_page": _PAGE_SIZE})
+        url: str | None = f"{self._api_url}{path}?{parameters}"
         while url is not None:
             answer = self._send("GET", url, None)
-            yield from answer.body
+            yield from answer.body[key] if key else answer.body
             url = _next_page(answer.headers)
 
-    def _send(self, method: str, url: str, body: Any) -> _Answer:
+    def download(self, path: str, *, max_bytes: int) -> bytes:
+        """A file, wherever GitHub redirects to; another host is not shown the token."""
+        return bytes(self._send("GET", self._api_url + path, None, max_bytes=max_bytes).body)
+
+    def _send(self, method: str, url: str, body: Any, *, max_bytes: int | None = None) -> _Answer:
+        """The answer; its body is decoded JSON, or with `max_bytes` the bytes as they are."""
         request = self._request(method, url, body)
         what = f"{method} {urlsplit(url).path}"
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 with self._opener.open(request, timeout=_TIMEOUT_S) as response:
-                    return _Answer(headers=response.headers, body=json.load(response))
+                    if max_bytes is None:
+                        return _Answer(headers=response.headers, body=json.load(response))
+                    content = response.read(max_bytes + 1)
+                    if len(content) > max_bytes:
+                        raise GitHubError(f"{what}: larger than {max_bytes} bytes")
+                    return _Answer(headers=response.headers, body=content)
             except HTTPError as error:
                 text = _message(error).replace(self._token, "***")
                 fault = GitHubError(

@@ -23,6 +23,9 @@ _VERDICTS: Final = {
     Standing.WITHIN: "pass",
     Standing.OVER: "fail",
     Standing.NOTHING_MEASURED: "nothing-measured",
+    Standing.ACCEPTED: "accepted",
+    Standing.NEEDS_APPROVAL: "needs-approval",
+    Standing.INCOMPLETE: "incomplete",
 }
 
 

@@ -57,6 +57,9 @@ _STANDINGS: Final = {
     Standing.OVER: "bad",
     Standing.WITHIN: "good",
     Standing.NOTHING_MEASURED: "warn",
+    Standing.ACCEPTED: "good",
+    Standing.NEEDS_APPROVAL: "bad",
+    Standing.INCOMPLETE: "bad",
 }
 _FINE: Final = frozenset({Outcome.WITHIN, Outcome.IMPROVED})
 _FAILED: Final = frozenset({TestOutcome.FAILED, TestOutcome.OVER_BUDGET, TestOutcome.ERROR})

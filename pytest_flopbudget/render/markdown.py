@@ -50,6 +50,9 @@ _ICONS: Final = {
     Standing.OVER: "\N{CROSS MARK}",
     Standing.WITHIN: "\N{WHITE HEAVY CHECK MARK}",
     Standing.NOTHING_MEASURED: "\N{WARNING SIGN}\N{VARIATION SELECTOR-16}",
+    Standing.ACCEPTED: "\N{WHITE HEAVY CHECK MARK}",
+    Standing.NEEDS_APPROVAL: "\N{CROSS MARK}",
+    Standing.INCOMPLETE: "\N{CROSS MARK}",
 }
 _HARMLESS: Final = "_-/,%=+;?'\""
 # An entity alone is not enough for @: GitHub looks for addresses after decoding it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,6 +39,12 @@ class Fault:
     message: str = "Resource not accessible by integration"
 
 
+Answer = tuple[int, dict[str, str], Any]
+"""Status, headers and body."""
+Route = Callable[[Seen, dict[str, str]], Answer]
+"""Answers a request, given the values in its path."""
+
+
 @dataclass
 class GitHub:
     """The state of the server, to be set before and looked at after."""
@@ -51,6 +57,16 @@ class GitHub:
     seen: list[Seen] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     contract: Contract = field(default_factory=Contract)
+    routes: dict[str, Route] = field(default_factory=dict)
+    """By GitHub's name of the operation; other modules add what they keep the state of."""
+
+    def __post_init__(self) -> None:
+        self.routes |= {
+            "users/get-authenticated": self._user,
+            "issues/list-comments": self._list_comments,
+            "issues/create-comment": self._create_comment,
+            "issues/update-comment": self._update_comment,
+        }
 
     def add_comment(self, body: str, author: str) -> dict[str, Any]:
         number = 1000 + len(self.comments)
@@ -60,7 +76,7 @@ class GitHub:
             "url": f"{self.url}/repos/{REPOSITORY}/issues/comments/{number}",
             "html_url": f"https://github.test/{REPOSITORY}/pull/7#issuecomment-{number}",
             "issue_url": f"{self.url}/repos/{REPOSITORY}/issues/{PULL_NUMBER}",
-            "user": _user(author),
+            "user": user_named(author),
             "created_at": "2026-11-23T10:00:00Z",
             "updated_at": "2026-11-23T10:00:00Z",
             "author_association": "NONE",
@@ -75,53 +91,67 @@ class GitHub:
     def writes(self) -> list[tuple[str, str]]:
         return [(seen.method, seen.path) for seen in self.seen if seen.method != "GET"]
 
-    def answer(self, seen: Seen) -> tuple[int, dict[str, str], Any]:
+    def answer(self, seen: Seen) -> Answer:
         """Status, headers and body; what breaks the contract is kept in `violations`."""
         self.seen.append(seen)
         found = self.contract.operation(seen.method, seen.path)
         if found is None:
             self.violations.append(f"{seen.method} {seen.path}: no such operation")
-            return 404, {}, _error(404, "Not Found")
+            return 404, {}, error_body(404, "Not Found")
         pointer, values = found
         faults = _faults_of_headers(seen.headers)
         faults += self.contract.faults_of_request(pointer, values, seen.query, seen.body)
         if faults:
             self.violations += [f"{seen.method} {seen.path}: {fault}" for fault in faults]
-            return 422, {}, _error(422, "Validation Failed")
-        status, headers, body = self._right_answer(seen, values)
+            return 422, {}, error_body(422, "Validation Failed")
+        status, headers, body = self._right_answer(pointer, seen, values)
         for fault in self.contract.faults_of_answer(pointer, status, body):
             self.violations.append(f"the mock's own answer to {seen.method} {seen.path}: {fault}")
         return status, headers, body
 
-    def _right_answer(self, seen: Seen, values: dict[str, str]) -> tuple[int, dict[str, str], Any]:
+    def _right_answer(self, pointer: str, seen: Seen, values: dict[str, str]) -> Answer:
         for fault in self.faults:
             if fault.method == seen.method and re.fullmatch(fault.path, seen.path):
                 self.faults.remove(fault)
-                return fault.status, fault.headers, _error(fault.status, fault.message)
-        if seen.path == "/user":
-            if self.viewer is None:
-                return 403, {}, _error(403, "Resource not accessible by integration")
-            return 200, {}, {**_user(self.viewer), **_PUBLIC_USER}
-        if seen.method == "POST":
-            return 201, {}, self.add_comment(seen.body["body"], self.viewer or WORKFLOW_LOGIN)
-        if seen.method == "PATCH":
-            comment = next(c for c in self.comments if c["id"] == int(values["comment_id"]))
-            comment["body"] = seen.body["body"]
-            return 200, {}, comment
-        return self._page(seen)
+                return fault.status, fault.headers, error_body(fault.status, fault.message)
+        name = self.contract.operation_id(pointer)
+        if name not in self.routes:
+            self.violations.append(f"{name}: this mock does not answer it")
+            return 404, {}, error_body(404, "Not Found")
+        return self.routes[name](seen, values)
 
-    def _page(self, seen: Seen) -> tuple[int, dict[str, str], Any]:
+    def _user(self, seen: Seen, values: dict[str, str]) -> Answer:
+        if self.viewer is None:
+            return 403, {}, error_body(403, "Resource not accessible by integration")
+        return 200, {}, {**user_named(self.viewer), **_PUBLIC_USER}
+
+    def _create_comment(self, seen: Seen, values: dict[str, str]) -> Answer:
+        return 201, {}, self.add_comment(seen.body["body"], self.viewer or WORKFLOW_LOGIN)
+
+    def _update_comment(self, seen: Seen, values: dict[str, str]) -> Answer:
+        comment = next((c for c in self.comments if c["id"] == int(values["comment_id"])), None)
+        if comment is None:
+            return 404, {}, error_body(404, "Not Found")
+        comment["body"] = seen.body["body"]
+        return 200, {}, comment
+
+    def _list_comments(self, seen: Seen, values: dict[str, str]) -> Answer:
+        headers, items = self.page(seen, self.comments)
+        return 200, headers, items
+
+    def page(self, seen: Seen, every: list[Any]) -> tuple[dict[str, str], list[Any]]:
+        """The page of a list that the request asks for, and the links to the others."""
         size = min(int(seen.query.get("per_page", 30)), 100)
         page = int(seen.query.get("page", 1))
-        last = -(-len(self.comments) // size) or 1
+        last = -(-len(every) // size) or 1
         headers = {}
         if page < last:
             links = {"next": page + 1, "last": last}
+            query = {name: {**seen.query, "page": str(to)} for name, to in links.items()}
             headers["Link"] = ", ".join(
-                f'<{self.url}{seen.path}?{urlencode({"per_page": size, "page": to})}>; rel="{rel}"'
-                for rel, to in links.items()
+                f'<{self.url}{seen.path}?{urlencode(query[rel])}>; rel="{rel}"' for rel in links
             )
-        return 200, headers, self.comments[(page - 1) * size : page * size]
+        return headers, every[(page - 1) * size : page * size]
 
 
 @contextmanager
@@ -178,7 +208,7 @@ def _faults_of_headers(headers: dict[str, str]) -> list[str]:
     ]
 
 
-def _error(status: int, message: str) -> dict[str, Any]:
+def error_body(status: int, message: str) -> dict[str, Any]:
     return {
         "message": message,
         "documentation_url": "https://docs.github.com/rest",
@@ -186,7 +216,7 @@ def _error(status: int, message: str) -> dict[str, Any]:
     }
 
 
-def _user(login: str) -> dict[str, Any]:
+def user_named(login: str) -> dict[str, Any]:
     link = "https://api.github.test/users/x"
     links = (
         "avatar_url events_url followers_url following_url gists_url html_url organizations_url "

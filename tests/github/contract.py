@@ -26,11 +26,17 @@ class Contract:
         """The operation's pointer into the description, and the values in its path."""
         for template in self._whole["paths"]:
             pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(template))
+            # The name of a ref has slashes of its own, and they are sent as they are.
+            pattern = pattern.replace("(?P<ref>[^/]+)", "(?P<ref>.+)")
             found = re.fullmatch(pattern, path)
             if found and method.lower() in self._whole["paths"][template]:
                 quoted = template.replace("/", "~1")
                 return f"#/paths/{quoted}/{method.lower()}", found.groupdict()
         return None
+
+    def operation_id(self, pointer: str) -> str:
+        """GitHub's own name of the operation, such as `issues/create-comment`."""
+        return str(self._at(pointer)["operationId"])
 
     def faults_of_request(
         self, pointer: str, values: dict[str, str], query: dict[str, str], body: Any
@@ -62,6 +68,8 @@ class Contract:
         response = responses[str(status)]
         if "$ref" in response:
             response = self._at(response["$ref"])
+        if "content" not in response:
+            return [] if body is None else ["answer: the description has no body for it"]
         return self._faults(response["content"]["application/json"]["schema"], body, "answer")
 
     def _faults_of_body(self, operation: dict[str, Any], body: Any) -> list[str]:
@@ -69,7 +77,7 @@ class Contract:
             return [] if body is None else ["body: none is expected"]
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
         faults = self._faults({**schema, "additionalProperties": False}, body, "body")
-        if not faults and len(body["body"]) > LONGEST_BODY:
+        if not faults and len(body.get("body", "")) > LONGEST_BODY:
             faults.append(f"body is too long (maximum is {LONGEST_BODY} characters)")
         return faults
 

@@ -118,9 +118,8 @@ def test_a_redirected_post_is_an_error_and_not_a_get(client: Client, github: Git
 
 def test_a_next_page_on_another_host_is_not_fetched(client: Client, github: GitHub) -> None:
     with serve(GitHub()) as elsewhere:
-        real = github._page
         link = {"Link": f'<{elsewhere.url}{COMMENTS}>; rel="next"'}
-        github._page = lambda seen: (200, link, real(seen)[2])  # type: ignore[method-assign]
+        github.routes["issues/list-comments"] = lambda seen, values: (200, link, [])
         with pytest.raises(GitHubError, match="another host"):
             list(client.items(COMMENTS))
     assert elsewhere.seen == []

@@ -10,8 +10,25 @@ from typing import Any
 
 OPERATIONS = {
     "/user": ["get"],
+    "/repos/{owner}/{repo}/actions/artifacts": ["get"],
+    "/repos/{owner}/{repo}/actions/artifacts/{artifact_id}/{archive_format}": ["get"],
+    "/repos/{owner}/{repo}/actions/runs/{run_id}": ["get"],
+    "/repos/{owner}/{repo}/actions/runs/{run_id}/artifacts": ["get"],
+    "/repos/{owner}/{repo}/commits": ["get"],
+    "/repos/{owner}/{repo}/git/blobs": ["post"],
+    "/repos/{owner}/{repo}/git/blobs/{file_sha}": ["get"],
+    "/repos/{owner}/{repo}/git/commits": ["post"],
+    "/repos/{owner}/{repo}/git/commits/{commit_sha}": ["get"],
+    "/repos/{owner}/{repo}/git/ref/{ref}": ["get"],
+    "/repos/{owner}/{repo}/git/refs": ["post"],
+    "/repos/{owner}/{repo}/git/refs/{ref}": ["patch"],
+    "/repos/{owner}/{repo}/git/trees": ["post"],
+    "/repos/{owner}/{repo}/git/trees/{tree_sha}": ["get"],
     "/repos/{owner}/{repo}/issues/{issue_number}/comments": ["get", "post"],
+    "/repos/{owner}/{repo}/issues/{issue_number}/events": ["get"],
     "/repos/{owner}/{repo}/issues/comments/{comment_id}": ["patch"],
+    "/repos/{owner}/{repo}/pulls": ["get"],
+    "/repos/{owner}/{repo}/pulls/{pull_number}": ["get"],
 }
 PROSE = {"description", "summary", "example", "examples", "externalDocs", "tags"}
 NAMED = {"properties", "schemas", "responses", "parameters", "headers"}

@@ -1,0 +1,111 @@
+"""One leg of a run: what a single job measured, as it is handed to the job that judges them all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pytest_flopbudget.core.codec import report_from_json, report_to_json
+from pytest_flopbudget.core.errors import ReportError
+from pytest_flopbudget.core.fields import Node
+from pytest_flopbudget.core.report import Report
+
+LEG_VERSION: Final = 1
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_LONGEST_SERIES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """What the commits of the base branch measured of one metric, oldest first."""
+
+    test: str
+    region: str
+    metric: str
+    values: tuple[int | float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leg:
+    """The reports of one job, and what its base is."""
+
+    name: str
+    """Such as `py311-cpu`: letters, digits, dots, hyphens and underscores, at most 64."""
+    head: Report
+    base: Report | None = None
+    baseline: str = "rerun"
+    """Where the base's report is from: `rerun`, `branch`, `artifact` or `file`."""
+    base_age: int = 0
+    """How many commits older than the right base the one is that was compared with."""
+    history: tuple[Series, ...] = ()
+
+
+def check_leg_name(name: str) -> str:
+    """The name, if a leg can have it. Raises ReportError."""
+    if not _NAME.fullmatch(name) or "--" in name:
+        raise ReportError(
+            f"leg {name!r}: use at most 64 letters, digits, dots, single hyphens and underscores"
+        )
+    return name
+
+
+def leg_to_json(leg: Leg) -> dict[str, Any]:
+    """The leg as JSON can say it. Raises ReportError for a number that is not finite."""
+    return {
+        "leg_version": LEG_VERSION,
+        "name": check_leg_name(leg.name),
+        "baseline": leg.baseline,
+        "base_age": leg.base_age,
+        "head": report_to_json(leg.head),
+        "base": None if leg.base is None else report_to_json(leg.base),
+        "history": [
+            {
+                "test": series.test,
+                "region": series.region,
+                "metric": series.metric,
+                "values": list(series.values),
+            }
+            for series in leg.history
+        ],
+    }
+
+
+def leg_from_json(data: object, *, where: str) -> Leg:
+    """The leg that the decoded JSON describes.
+
+    where: the file's name, for messages.
+    Raises ReportError: not a leg, a malformed one, or one of a newer version.
+    """
+    top = Node(data, where)
+    version = top["leg_version"].count()
+    if version != LEG_VERSION:
+        raise top.error(f"leg_version is {version}; this version reads {LEG_VERSION}")
+    base = top.maybe("base")
+    return Leg(
+        name=check_leg_name(top["name"].text()),
+        head=report_from_json(top["head"].value, where=f"{where}: head"),
+        base=None if base is None else report_from_json(base.value, where=f"{where}: base"),
+        baseline=top["baseline"].text(),
+        base_age=top["base_age"].count(),
+        history=tuple(_series(node) for node in top["history"].items()),
+    )
+
+
+def history_of(series: tuple[Series, ...]) -> Mapping[tuple[str, str, str], tuple[float, ...]]:
+    """The series by test, region and metric."""
+    return {(one.test, one.region, one.metric): one.values for one in series}
+
+
+def _series(node: Node) -> Series:
+    values = tuple(item.number() for item in node["values"].items())
+    if len(values) > _LONGEST_SERIES:
+        raise node.error(f"more than {_LONGEST_SERIES} values")
+    return Series(
+        test=node["test"].text(),
+        region=node["region"].text(),
+        metric=node["metric"].text(),
+        values=values,
+    )

@@ -16,7 +16,8 @@ from pytest_flopbudget.core.comparing import compare
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.github.event import PullRequest, read_pull_request
 from pytest_flopbudget.github.rest import Client, GitHubError
-from pytest_flopbudget.github.upsert import acting_login, upsert_comment
+from pytest_flopbudget.github.upsert import Outcome, RunState, acting_login, upsert_comment
+from pytest_flopbudget.github.worth import When, is_worth_posting
 from pytest_flopbudget.render.markdown import render_comment
 from pytest_flopbudget.store.files import read_report
 
@@ -40,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tells apart several comments of one pull request (letters, digits, '.', '_', '-')",
     )
     parser.add_argument(
+        "--when",
+        choices=[when.value for when in When],
+        default=When.ALWAYS.value,
+        help="when a pull request gets a comment; one that is there is kept up to date",
+    )
+    parser.add_argument(
         "--author",
         default="",
         metavar="LOGIN",
@@ -58,13 +65,16 @@ def run(args: argparse.Namespace) -> Exit:
         raise FlopBudgetError("give two reports, BASE.json HEAD.json, or HEAD.json alone")
     comparison = compare(read_report(base[0]) if base else None, read_report(head))
     body = render_comment(comparison, marker_id=args.id)
-    if not args.dry_run:
-        body = _post(body, author=args.author, environ=os.environ) + "\n"
-    sys.stdout.write(body)
+    if args.dry_run:
+        sys.stdout.write(body)
+    elif args.when != When.NEVER.value:
+        may_post = is_worth_posting(comparison, When(args.when))
+        sys.stdout.write(_post(body, author=args.author, may_post=may_post, environ=os.environ))
     return Exit.WITHIN
 
 
-def _post(body: str, *, author: str, environ: Mapping[str, str]) -> str:
+def _post(body: str, *, author: str, may_post: bool, environ: Mapping[str, str]) -> str:
+    """The address of the comment, on a line; nothing where there is none."""
     pull = read_pull_request(environ)
     if pull is None:
         raise FlopBudgetError(
@@ -80,11 +90,29 @@ def _post(body: str, *, author: str, environ: Mapping[str, str]) -> str:
         clock=time.time,
     )
     try:
-        return upsert_comment(client, pull, body, author=author or acting_login(client))
+        written = upsert_comment(
+            client,
+            pull,
+            body,
+            author=author or acting_login(client),
+            state=_state(pull, environ),
+            may_post=may_post,
+        )
     except GitHubError as error:
         if error.status == HTTPStatus.FORBIDDEN:
             raise GitHubError(f"{error}; {_permission_help(pull)}") from error
         raise
+    if written.outcome is Outcome.SUPERSEDED:
+        sys.stderr.write("superseded: the pull request has moved on, or a newer run commented\n")
+    return f"{written.url}\n" if written.url else ""
+
+
+def _state(pull: PullRequest, environ: Mapping[str, str]) -> RunState:
+    """The run as its comment remembers it; run 0 outside of GitHub Actions."""
+    run_id, attempt = environ.get("GITHUB_RUN_ID", "0"), environ.get("GITHUB_RUN_ATTEMPT", "1")
+    if not re.fullmatch(r"\d{1,20} \d{1,10}", f"{run_id} {attempt}", re.ASCII):
+        raise FlopBudgetError("GITHUB_RUN_ID and GITHUB_RUN_ATTEMPT: expected whole numbers")
+    return RunState(sha=pull.head_sha, run_id=int(run_id), attempt=int(attempt))
 
 
 def _permission_help(pull: PullRequest) -> str:

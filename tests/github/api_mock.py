@@ -52,6 +52,8 @@ class GitHub:
     url: str = ""
     viewer: str | None = None
     """Whom `GET /user` names; None for the token of a workflow, which is told 403."""
+    pull: dict[str, Any] = field(default_factory=dict)
+    """The pull request; one that a test leaves empty is unknown to the server."""
     comments: list[dict[str, Any]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
@@ -63,6 +65,7 @@ class GitHub:
     def __post_init__(self) -> None:
         self.routes |= {
             "users/get-authenticated": self._user,
+            "pulls/get": self._pull,
             "issues/list-comments": self._list_comments,
             "issues/create-comment": self._create_comment,
             "issues/update-comment": self._update_comment,
@@ -124,6 +127,11 @@ class GitHub:
         if self.viewer is None:
             return 403, {}, error_body(403, "Resource not accessible by integration")
         return 200, {}, {**user_named(self.viewer), **_PUBLIC_USER}
+
+    def _pull(self, seen: Seen, values: dict[str, str]) -> Answer:
+        if self.pull.get("number") != int(values["pull_number"]):
+            return 404, {}, error_body(404, "Not Found")
+        return 200, {}, self.pull
 
     def _create_comment(self, seen: Seen, values: dict[str, str]) -> Answer:
         return 201, {}, self.add_comment(seen.body["body"], self.viewer or WORKFLOW_LOGIN)

@@ -38,7 +38,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def github() -> Iterator[GitHub]:
-    with serve(GitHub()) as server:
+    with serve(GitHub(pull=pull_request(head_sha="a" * 40))) as server:
         yield server
     assert server.violations == []
 
@@ -75,3 +75,11 @@ def event_payload(*, head_sha: str, base_sha: str, is_fork: bool = False) -> dic
     pull["base"]["repo"]["full_name"] = REPOSITORY
     pull["head"]["repo"]["full_name"] = "somebody/models" if is_fork else REPOSITORY
     return payload
+
+
+def pull_request(*, head_sha: str, is_fork: bool = False) -> dict[str, Any]:
+    """The pull request as the API shows it, which is as the event does."""
+    pull: dict[str, Any] = event_payload(head_sha=head_sha, base_sha="b" * 40, is_fork=is_fork)[
+        "pull_request"
+    ]
+    return pull

@@ -83,6 +83,7 @@ class PullRequestRun:
         base_sha = git(self.server.directory, "rev-parse", "main")
         payload = event_payload(head_sha=head_sha, base_sha=base_sha, is_fork=is_fork)
         event.write_text(json.dumps(payload))
+        self.github.pull = payload["pull_request"]
         temp = here / "temp"
         temp.mkdir()
         # What `pip install -e .` does for the head: its sources are importable from anywhere.

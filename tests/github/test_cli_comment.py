@@ -51,6 +51,8 @@ def event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, github: GitHub) -> Pa
     monkeypatch.setenv("GITHUB_REPOSITORY", REPOSITORY)
     monkeypatch.setenv("GITHUB_API_URL", github.url)
     monkeypatch.setenv("GITHUB_TOKEN", TOKEN)
+    monkeypatch.setenv("GITHUB_RUN_ID", "20")
+    monkeypatch.setenv("GITHUB_RUN_ATTEMPT", "2")
     return path
 
 
@@ -62,7 +64,10 @@ def test_a_dry_run_prints_what_would_be_posted_and_asks_nobody(
     printed = capsys.readouterr().out
     assert github.seen == []
     assert main(["comment", base, head]) == 0
-    assert github.bodies_by(WORKFLOW_LOGIN) == [printed]
+    (posted,) = github.bodies_by(WORKFLOW_LOGIN)
+    marker, state, rest = posted.split("\n", 2)
+    assert f"{marker}\n{rest}" == printed
+    assert state == f"<!-- pytest-flopbudget:state sha={'a' * 40} run=20 attempt=2 -->"
     assert printed.startswith("<!-- pytest-flopbudget:v1 id=default -->\n")
     assert "test_forward" in printed
     assert "+50" in printed

@@ -128,7 +128,7 @@ def serve_runs(github: GitHub) -> Iterator[Runs]:
     """The storage that GitHub redirects downloads to is a server of its own."""
 
     class Storage(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+        def do_GET(self) -> None:
             runs.storage_headers.append(dict(self.headers.items()))
             content = runs.stored[self.path.partition("?")[0]]
             self.send_response(200)

@@ -236,10 +236,10 @@ def _encrypted() -> bytes:
         (_archive(MEMBER)[:-10], "its archive is damaged"),
         (zipped(b"0" * (32 * 1024 * 1024 + 1)), "is larger than 33554432 bytes"),
     ],
-    ids=str,
+    ids=["text", "none", "two", "slip", "folder", "link", "locked", "crc", "cut", "bomb"],
 )
 def test_an_archive_that_is_not_one_plain_file_is_one_line(content: bytes, said: str) -> None:
-    with pytest.raises(ReportError, match="^artifact 'flopbudget-cpu': ") as caught:
+    with pytest.raises(ReportError, match=r"^artifact 'flopbudget-cpu': ") as caught:
         read_member(content, where="artifact 'flopbudget-cpu'")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import socket
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from threading import Thread
+
 import pytest
 
 from pytest_flopbudget.core.errors import FlopBudgetError
+from pytest_flopbudget.github import rest
 from pytest_flopbudget.github.rest import Client, GitHubError
 
-from .api_mock import PULL_NUMBER, REPOSITORY, Fault, GitHub, serve
+from .api_mock import PULL_NUMBER, REPOSITORY, Answer, Fault, GitHub, Seen, serve
 from .conftest import TOKEN, FakeTime
 
 COMMENTS = f"/repos/{REPOSITORY}/issues/{PULL_NUMBER}/comments"
@@ -151,6 +159,118 @@ def test_a_malformed_token_is_refused_without_being_printed(token: str, time: Fa
 def test_an_api_address_that_is_no_http_address_is_refused(time: FakeTime) -> None:
     with pytest.raises(GitHubError, match="GITHUB_API_URL: 'file:///etc' is no http address"):
         Client(api_url="file:///etc", token=TOKEN, sleep=time.sleep, clock=time.clock)
+
+
+@contextmanager
+def raw_server(*answers: bytes) -> Iterator[str]:
+    """A server that gives these answers as they are, one to each connection; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve_all() -> None:
+            for answer in answers:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65_536)
+                    connection.sendall(answer)
+                    if not answer:
+                        connection.recv(1)  # until the client has had enough
+
+        thread = Thread(target=serve_all)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+def ok(content: bytes, length: int | None = None) -> bytes:
+    stated = len(content) if length is None else length
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (stated, content)
+
+
+def client_of(url: str, time: FakeTime) -> Client:
+    return Client(api_url=url, token=TOKEN, sleep=time.sleep, clock=time.clock)
+
+
+@pytest.mark.parametrize("broken", [ok(b"12", length=4), b"HTTP/1.1 200 OK\r\nContent-Len"])
+def test_a_cut_answer_is_asked_for_again(time: FakeTime, broken: bytes) -> None:
+    with raw_server(broken, ok(b"1234")) as url:
+        assert client_of(url, time).download("/file", max_bytes=4) == b"1234"
+    assert time.slept == [2.0]
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(
+    time: FakeTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest, "_TIMEOUT_S", 0.05)
+    with raw_server(b"", ok(b"{}")) as url:
+        assert client_of(url, time).request("GET", "/user") == {}
+    assert time.slept == [2.0]
+
+
+def test_an_answer_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(0, 100_000, 400))
+    with raw_server(*[ok(b"1234")] * 4) as url:
+        slow = Client(api_url=url, token=TOKEN, sleep=lambda _: None, clock=lambda: next(ticks))
+        with pytest.raises(GitHubError, match="the answer takes more than 300 s"):
+            slow.download("/file", max_bytes=4)
+
+
+@pytest.mark.parametrize("answer", [ok(b"12345"), b"HTTP/1.1 200 OK\r\n\r\n12345"])
+def test_a_file_above_the_limit_is_refused(time: FakeTime, answer: bytes) -> None:
+    with (
+        raw_server(answer) as url,
+        pytest.raises(GitHubError, match=r"^GET /file: larger than 4 bytes$"),
+    ):
+        client_of(url, time).download("/file", max_bytes=4)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"{}", "GET /list: expected a list, found {}"),
+        (b"nonsense", "GET /list: the answer is not JSON"),
+        (b"[" * 100_000, "GET /list: the answer is not JSON"),
+    ],
+)
+def test_an_answer_of_another_shape_is_one_line(time: FakeTime, content: bytes, said: str) -> None:
+    with raw_server(ok(content)) as url, pytest.raises(GitHubError) as caught:
+        list(client_of(url, time).items("/list"))
+    assert str(caught.value) == said
+
+
+def test_an_answer_larger_than_any_page_is_refused(time: FakeTime) -> None:
+    with (
+        raw_server(ok(b"", length=32 * 1024 * 1024 + 1)) as url,
+        pytest.raises(GitHubError, match="larger than 33554432 bytes"),
+    ):
+        client_of(url, time).request("GET", "/user")
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "file"])
+def test_a_redirect_to_another_kind_of_address_is_not_followed(
+    client: Client, github: GitHub, scheme: str
+) -> None:
+    location = {"Location": f"{scheme}://elsewhere.test/x?sig=secret&token={TOKEN}"}
+    github.faults = [Fault("GET", COMMENTS, 302, location)]
+    with pytest.raises(GitHubError, match="answered 302") as caught:
+        list(client.items(COMMENTS))
+    whole = "".join(traceback.format_exception(caught.value))
+    assert TOKEN not in whole
+    assert "secret" not in whole
+
+
+def test_an_enterprise_server_has_its_api_below_a_path(time: FakeTime) -> None:
+    class Enterprise(GitHub):
+        def answer(self, seen: Seen) -> Answer:
+            assert seen.path.startswith("/api/v3/")
+            return super().answer(replace(seen, path=seen.path.removeprefix("/api/v3")))
+
+    with serve(Enterprise()) as server:
+        server.url += "/api/v3"
+        for number in range(101):
+            server.add_comment(f"{number}", "someone")
+        found = list(client_of(server.url, time).items(COMMENTS))
+    assert len(found) == 101
+    assert server.violations == []
 
 
 def test_the_mock_sees_what_breaks_the_contract() -> None:

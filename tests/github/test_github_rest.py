@@ -190,7 +190,7 @@ def client_of(url: str, time: FakeTime) -> Client:
     return Client(api_url=url, token=TOKEN, sleep=time.sleep, clock=time.clock)
 
 
-@pytest.mark.parametrize("broken", [ok(b"12", length=4), b"HTTP/1.1 200 OK\r\nContent-Len"])
+@pytest.mark.parametrize("broken", [ok(b"12", length=4), b"HTTP/1.1 "])
 def test_a_cut_answer_is_asked_for_again(time: FakeTime, broken: bytes) -> None:
     with raw_server(broken, ok(b"1234")) as url:
         assert client_of(url, time).download("/file", max_bytes=4) == b"1234"

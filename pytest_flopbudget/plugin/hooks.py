@@ -136,10 +136,13 @@ class RunHooks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
-        self, item: pytest.Item
+        self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Send the test's record along with pytest's own report of it."""
         report = yield
+        if call.excinfo is not None and isinstance(call.excinfo.value, FlopBudgetError):
+            # The message names the place and the mend; torch's and our frames do not.
+            report.longrepr = f"{item.nodeid}: {call.excinfo.value}"
         run = item.stash.get(RUN, None)
         if self._unsent_plan and report.when == "setup":
             setattr(report, _PLAN, self._unsent_plan)

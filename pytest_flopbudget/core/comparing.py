@@ -55,15 +55,15 @@ def compare(base: Report | None, head: Report) -> Comparison:
     judged = [delta for test in tests for delta in test.judged()]
     over = [delta for delta in judged if delta.verdict and _fails(delta.verdict)]
     changed = [delta for test in tests for delta in test.deltas() if test.is_changed(delta)]
-    measured = sum(test.is_measured for test in tests)
+    measured = tuple(test.pair.test.id for test in tests if test.is_measured)
     touched = {delta.place.test for delta in (*over, *changed)}
     return replace(
         _budgets_side(base, head, pairs),
-        standing=_standing(over, measured),
-        over=tuple(sorted(over, key=_how_far_over, reverse=True)),
+        standing=_standing(over, len(measured)),
+        over=tuple(sorted(over, key=how_far_over, reverse=True)),
         warned=tuple(d for d in judged if d.verdict and _only_warns(d.verdict)),
         undecided=tuple(d for d in judged if d.verdict and d.verdict.outcome in _UNDECIDED),
-        changed=tuple(sorted(changed, key=_weight, reverse=True)),
+        changed=tuple(sorted(changed, key=weight, reverse=True)),
         incomparable=tuple(
             d for test in tests for d in test.deltas() if not test.is_comparable(d.metric)
         ),
@@ -73,9 +73,11 @@ def compare(base: Report | None, head: Report) -> Comparison:
             for test in tests
             if test.head and test.is_measured_twice and test.head.id not in touched
         ),
-        measured_tests=measured,
-        limits_within=sum(
-            d.verdict.outcome in (Outcome.WITHIN, Outcome.IMPROVED) for d in judged if d.verdict
+        measured=measured,
+        within=tuple(
+            d.place
+            for d in judged
+            if d.verdict and d.verdict.outcome in (Outcome.WITHIN, Outcome.IMPROVED)
         ),
     )
 
@@ -343,7 +345,7 @@ def _only_warns(verdict: Verdict) -> bool:
     return verdict.outcome in BROKEN and not verdict.is_failure
 
 
-def _how_far_over(delta: Delta) -> float:
+def how_far_over(delta: Delta) -> float:
     """Orders broken limits by how far they are broken; a value that is missing comes first."""
     verdict = delta.verdict
     if verdict is None or verdict.value is None or not verdict.bound:
@@ -351,7 +353,7 @@ def _how_far_over(delta: Delta) -> float:
     return float(abs(verdict.value - verdict.bound) / abs(verdict.bound))
 
 
-def _weight(delta: Delta) -> tuple[bool, bool, float, int]:
+def weight(delta: Delta) -> tuple[bool, bool, float, int]:
     """Orders changes: what a budget bounds first, then what got worse, then by size."""
     catalogue = list(METRICS)
     name = delta.place.metric

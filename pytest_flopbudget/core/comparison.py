@@ -59,6 +59,8 @@ class BudgetChange:
     """Where the budget is written now, or was until it was removed."""
     measured: int | float | None = None
     """What head measured, where the change is about a single test."""
+    legs: tuple[str, ...] = ()
+    """As those of a place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +133,8 @@ class Rename:
 
     before: str
     after: str
+    legs: tuple[str, ...] = ()
+    """As those of a place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +145,8 @@ class FactChange:
     before: str
     """Empty where the side does not know it."""
     after: str
+    legs: tuple[str, ...] = ()
+    """As those of a place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,8 +201,10 @@ class Comparison:
     version_changes: tuple[FactChange, ...] = ()
     versions: tuple[str, ...] = ()
     """The head's libraries, such as `torch 2.13.0`."""
-    measured_tests: int = 0
-    limits_within: int = 0
+    measured: tuple[str, ...] = ()
+    """Ids of the tests of which the head measured anything."""
+    within: tuple[Place, ...] = ()
+    """Where a limit holds."""
     notes: tuple[str, ...] = ()
     accepted: tuple[Accepted, ...] = ()
     pre_existing: tuple[Delta, ...] = ()
@@ -205,6 +213,16 @@ class Comparison:
     """How many commits older than the right base the one is that was compared with."""
     missing_legs: tuple[str, ...] = ()
     """Legs of the run that were expected and are not there."""
+
+    @property
+    def measured_tests(self) -> int:
+        """How many tests were measured."""
+        return len(self.measured)
+
+    @property
+    def limits_within(self) -> int:
+        """How many limits hold."""
+        return len(self.within)
 
     @property
     def regressed(self) -> tuple[Delta, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from fractions import Fraction
 
 from pytest_flopbudget.core.acceptance import Acceptance
 from pytest_flopbudget.core.attribution import Share
@@ -59,6 +60,11 @@ class BudgetChange:
     """Where the budget is written now, or was until it was removed."""
     measured: int | float | None = None
     """What head measured, where the change is about a single test."""
+    bound: Fraction | None = None
+    """What is allowed now, in the metric's base unit; None where nothing bounds it any more,
+    or the change is about something else than an amount."""
+    is_floor: bool = False
+    """Whether the bound is the least that is allowed, and not the most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +129,8 @@ class Entry:
     reason: str
     budget: str = ""
     """Its budget in words; empty where it has none."""
+    is_left_out: bool = False
+    """Whether the run was not asked for it, or ended before it, though the base measured it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -239,11 +239,12 @@ def _not_measured(pairs: Iterable[Pair], base: Report | None, head: Report) -> I
         was_measured = pair.base is not None and _is_measured(pair.base)
         if pair.head is None:
             if not is_whole(head, base) and was_measured:
-                yield _entry(pair.test, _left_out(head))
+                yield replace(_entry(pair.test, _left_out(head)), is_left_out=True)
         elif not _is_measured(pair.head):
             # What neither side ever measures is no news.
             if was_measured or base is None or pair.base is None:
-                yield _entry(pair.head, _why_unmeasured(pair.head, head))
+                entry = _entry(pair.head, _why_unmeasured(pair.head, head))
+                yield replace(entry, is_left_out=was_measured and _is_cut_off(pair.head, head))
         else:
             regions = {m.name: m.is_partial for m in pair.head.measurements}
             for name, is_partial in regions.items():
@@ -277,8 +278,12 @@ def _why_unmeasured(test: TestReport, report: Report) -> str:
     if any(measurement.is_partial for measurement in test.measurements):
         return "raised while it was measured"
     why = _WHY_UNMEASURED[test.outcome]
-    is_cut_off = test.outcome in (TestOutcome.DESELECTED, TestOutcome.NOT_RUN)
-    return f"{why}: {_left_out(report)}" if is_cut_off and not is_whole(report) else why
+    return f"{why}: {_left_out(report)}" if _is_cut_off(test, report) else why
+
+
+def _is_cut_off(test: TestReport, report: Report) -> bool:
+    is_off = test.outcome in (TestOutcome.DESELECTED, TestOutcome.NOT_RUN)
+    return is_off and not is_whole(report)
 
 
 def _left_out(report: Report) -> str:

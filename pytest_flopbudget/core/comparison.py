@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from fractions import Fraction
 
 from pytest_flopbudget.core.acceptance import Acceptance
 from pytest_flopbudget.core.attribution import Share
@@ -61,6 +62,11 @@ class BudgetChange:
     """What head measured, where the change is about a single test."""
     legs: tuple[str, ...] = ()
     """As those of a place."""
+    bound: Fraction | None = None
+    """What is allowed now, in the metric's base unit; None where nothing bounds it any more,
+    or the change is about something else than an amount."""
+    is_floor: bool = False
+    """Whether the bound is the least that is allowed, and not the most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +131,8 @@ class Entry:
     reason: str
     budget: str = ""
     """Its budget in words; empty where it has none."""
+    is_left_out: bool = False
+    """Whether the run was not asked for it, or ended before it, though the base measured it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,12 @@ from pytest_flopbudget.core.report import Report
 
 LEG_VERSION: Final = 1
 
+LEG_BYTES: Final = 32 * 1024 * 1024
+"""The largest file of a leg."""
+_MOST_VALUES: Final = 4_000_000
+_MOST_TESTS: Final = 20_000
+_DEEPEST: Final = 40
+_LONGEST_TEXT: Final = 20_000
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LONGEST_SERIES: Final = 1000
 
@@ -92,6 +99,53 @@ def leg_from_json(data: object, *, where: str) -> Leg:
         base_age=top["base_age"].count(),
         history=tuple(_series(node) for node in top["history"].items()),
     )
+
+
+def decode_leg(content: bytes, *, where: str, name: str) -> Leg:
+    """The leg in a file that may have been written to do harm.
+
+    name: the leg that is expected.
+    Whatever the file holds, this ends soon and takes memory within bounds.
+    Raises ReportError: too large, not a leg, or another leg.
+    """
+    if len(content) > LEG_BYTES:
+        raise ReportError(f"{where}: larger than {LEG_BYTES} bytes")
+    # Counted before they are made: two bytes of text become a list of fifty.
+    if sum(content.count(mark) for mark in (b",", b"[", b"{")) > _MOST_VALUES:
+        raise ReportError(f"{where}: more than {_MOST_VALUES} values")
+    try:
+        data = json.loads(content)
+    except (ValueError, RecursionError):
+        data = None
+    if data is None:
+        raise ReportError(f"{where}: not JSON")
+    _check_bounds(data, where)
+    leg = leg_from_json(data, where=where)
+    if leg.name != name:
+        raise ReportError(f"{where}: holds the leg {leg.name!r}, and not {name!r}")
+    for report in filter(None, (leg.base, leg.head)):
+        if len(report.tests) > _MOST_TESTS:
+            raise ReportError(f"{where}: more than {_MOST_TESTS} tests")
+    return leg
+
+
+def _check_bounds(data: object, where: str) -> None:
+    """Raises ReportError for JSON that is nested too deeply, or has a text that is too long."""
+    level = [data]
+    for _ in range(_DEEPEST):
+        if any(isinstance(value, str) and len(value) > _LONGEST_TEXT for value in level):
+            raise ReportError(f"{where}: a text of more than {_LONGEST_TEXT} characters")
+        inner: list[object] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner.extend(value)
+                inner.extend(value.values())
+            elif isinstance(value, list):
+                inner.extend(value)
+        if not inner:
+            return
+        level = inner
+    raise ReportError(f"{where}: nested more than {_DEEPEST} deep")
 
 
 def history_of(series: tuple[Series, ...]) -> Mapping[tuple[str, str, str], tuple[float, ...]]:

@@ -9,20 +9,31 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
-from http.client import HTTPException
-from typing import Any, Final, final
+from http.client import HTTPException, HTTPResponse, InvalidURL
+from typing import Any, Final, TypeVar, final
 from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
 
-from pytest_flopbudget.core.errors import FlopBudgetError
+from pytest_flopbudget.core.errors import FlopBudgetError, ReportError
+from pytest_flopbudget.core.fields import Node
+
+T = TypeVar("T")
 
 _ATTEMPTS: Final = 4
 _TIMEOUT_S: Final = 30.0
+"""For a connection, and for each piece of an answer."""
+_LONGEST_ANSWER_S: Final = 300.0
+"""For an answer as a whole: one that trickles never runs into the timeout of a piece."""
 _LONGEST_WAIT_S: Final = 120.0
 """A job is not held longer than this for a rate limit; it is told to come back."""
 _UNSTATED_WAIT_S: Final = 60.0
 """GitHub asks for a minute's rest after a secondary limit that names no time."""
 _PAGE_SIZE: Final = 100
+_JSON_BYTES: Final = 32 * 1024 * 1024
+"""A page of the longest comments takes 100 times 65 536 characters, or 26 MB at most."""
+_PIECE_BYTES: Final = 64 * 1024
+_QUERY: Final = re.compile(r"\?[^\s?=]*=\S*")
+"""Of an address in a message: an artifact's has the signature that opens it."""
 
 
 @final
@@ -38,14 +49,14 @@ class GitHubError(FlopBudgetError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
     headers: Message
-    body: Any
+    content: bytes
 
 
 @final
 class Client:
     """Requests to one API root with one token, repeated while GitHub asks for patience.
 
-    api_url: such as `https://api.github.com`, without a slash at the end.
+    api_url: such as `https://api.github.com`, or `https://HOST/api/v3` of an Enterprise Server.
     sleep, clock: `time.sleep` and `time.time`, both in seconds.
     Every method raises `GitHubError`.
     """
@@ -71,7 +82,16 @@ class Client:
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """The decoded answer to one request; `path` begins with a slash."""
-        return self._send(method, self._api_url + path, body).body
+        answer = self._send(method, self._api_url + path, body)
+        return _decoded(answer.content, f"{method} {path}")
+
+    def read(self, path: str, read: Callable[[Node], T]) -> T:
+        """What `read` takes from the answer to a GET; an answer of another shape is an error."""
+        return _understood(read, self.request("GET", path), f"GET {path}")
+
+    def write(self, method: str, path: str, body: Any, read: Callable[[Node], T]) -> T:
+        """What `read` takes from the answer to a POST or PATCH."""
+        return _understood(read, self.request(method, path, body), f"{method} {path}")
 
     def items(self, path: str, *, key: str = "", **query: str) -> Iterator[Any]:
         """The items of a list, of all its pages.
@@ -80,44 +100,89 @@ class Client:
         """
         parameters = urlencode({**query, "per_page": _PAGE_SIZE})
         url: str | None = f"{self._api_url}{path}?{parameters}"
+        what = f"GET {path}"
         while url is not None:
             answer = self._send("GET", url, None)
-            yield from answer.body[key] if key else answer.body
+            body = _decoded(answer.content, what)
+            yield from _understood(lambda node: _values(node[key] if key else node), body, what)
             url = _next_page(answer.headers)
+
+    def each(
+        self, path: str, read: Callable[[Node], T], *, key: str = "", **query: str
+    ) -> Iterator[T]:
+        """What `read` takes from each item of a list, of all its pages."""
+        for item in self.items(path, key=key, **query):
+            yield _understood(read, item, f"GET {path}")
 
     def download(self, path: str, *, max_bytes: int) -> bytes:
         """A file, wherever GitHub redirects to; another host is not shown the token."""
-        return bytes(self._send("GET", self._api_url + path, None, max_bytes=max_bytes).body)
+        return self._send("GET", self._api_url + path, None, max_bytes=max_bytes).content
 
-    def _send(self, method: str, url: str, body: Any, *, max_bytes: int | None = None) -> _Answer:
-        """The answer; its body is decoded JSON, or with `max_bytes` the bytes as they are."""
+    def _send(self, method: str, url: str, body: Any, *, max_bytes: int = _JSON_BYTES) -> _Answer:
         request = self._request(method, url, body)
         what = f"{method} {urlsplit(url).path}"
+        # Faults are raised below, outside of the handlers: what caused them is not chained to
+        # them, and so cannot be printed with them.
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 with self._opener.open(request, timeout=_TIMEOUT_S) as response:
-                    if max_bytes is None:
-                        return _Answer(headers=response.headers, body=json.load(response))
-                    content = response.read(max_bytes + 1)
-                    if len(content) > max_bytes:
-                        raise GitHubError(f"{what}: larger than {max_bytes} bytes")
-                    return _Answer(headers=response.headers, body=content)
+                    content = self._content(response, max_bytes)
+                    headers = response.headers
             except HTTPError as error:
-                text = _message(error).replace(self._token, "***")
+                text = self._message(error)
                 fault = GitHubError(
                     f"{what}: GitHub answered {error.code}: {text}", status=error.code
                 )
                 wait_s = self._wait_after_answer_s(error, text, method, attempt)
-            except ValueError as error:
-                raise GitHubError(f"{what}: the answer is not JSON") from error
+            except (InvalidURL, ValueError):
+                fault, wait_s = GitHubError(f"{what}: redirected to a malformed address"), None
             except (OSError, HTTPException) as error:
-                reason = " ".join(str(getattr(error, "reason", error)).split())
+                reason = self._safe(str(getattr(error, "reason", error)))
                 fault = GitHubError(f"{what}: cannot reach {self._api_url}: {reason}")
                 wait_s = _backoff_s(attempt) if _is_repeatable(method) else None
+            else:
+                if content is not None:
+                    return _Answer(headers=headers, content=content)
+                fault, wait_s = GitHubError(f"{what}: larger than {max_bytes} bytes"), None
             if wait_s is None or attempt == _ATTEMPTS:
                 break
             self._sleep(wait_s)
         raise fault
+
+    def _content(self, response: HTTPResponse, max_bytes: int) -> bytes | None:
+        """The body; None when it is longer than `max_bytes`.
+
+        Raises OSError and HTTPException when it ends too early or takes too long.
+        """
+        stated = _number(response.headers.get("Content-Length"))
+        if stated is not None and stated > max_bytes:
+            return None
+        started_s = self._clock()
+        content = bytearray()
+        while piece := response.read1(_PIECE_BYTES):
+            content += piece
+            if len(content) > max_bytes:
+                return None
+            if self._clock() - started_s > _LONGEST_ANSWER_S:
+                raise TimeoutError(f"the answer takes more than {_LONGEST_ANSWER_S:.0f} s")
+        # Read piece by piece, an answer that was cut off looks like one that has ended.
+        if stated is not None and len(content) < stated:
+            raise HTTPException(f"the answer was cut off after {len(content)} bytes")
+        return bytes(content)
+
+    def _message(self, error: HTTPError) -> str:
+        """What GitHub said, as one line without secrets."""
+        with error:
+            try:
+                said = json.loads(error.read(100_000))["message"]
+            except (OSError, HTTPException, ValueError, TypeError, KeyError, RecursionError):
+                said = error.reason
+        return self._safe(str(said))
+
+    def _safe(self, text: str) -> str:
+        """The text as one line, without the token and without the queries of addresses."""
+        text = _QUERY.sub("", text.replace(self._token, "***"))
+        return " ".join(text.split())[:300]
 
     def _request(self, method: str, url: str, body: Any) -> urllib.request.Request:
         if _origin(url) != _origin(self._api_url):
@@ -174,6 +239,9 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         if req.get_method() != "GET":
             return None
+        # The standard handler would go on by ftp, and from https to http.
+        if urlsplit(newurl).scheme not in {"https", urlsplit(req.full_url).scheme}:
+            raise HTTPError(req.full_url, code, "redirected to an unsafe address", headers, fp)
         following = super().redirect_request(req, fp, code, msg, headers, newurl)
         token = req.unredirected_hdrs.get("Authorization")
         if following is not None and token and _origin(newurl) == _origin(req.full_url):
@@ -207,10 +275,24 @@ def _next_page(headers: Message) -> str | None:
     return found[1] if found else None
 
 
-def _message(error: HTTPError) -> str:
-    """What GitHub said, as one line."""
+def _decoded(content: bytes, what: str) -> Any:
     try:
-        said = json.loads(error.read(100_000))["message"]
-    except (OSError, HTTPException, ValueError, TypeError, KeyError):
-        said = error.reason
-    return " ".join(str(said).split())[:300]
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        pass
+    raise GitHubError(f"{what}: the answer is not JSON")
+
+
+def _understood(read: Callable[[Node], T], body: Any, what: str) -> T:
+    """What `read` takes from an answer. Raises GitHubError for one of another shape."""
+    try:
+        return read(Node(body, what))
+    except ReportError as error:
+        fault = GitHubError(" ".join(str(error).split())[:300])
+    except RecursionError:
+        fault = GitHubError(f"{what}: the answer is nested too deeply")
+    raise fault
+
+
+def _values(node: Node) -> list[Any]:
+    return [item.value for item in node.items()]

@@ -6,13 +6,16 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from pytest_flopbudget.cli.exits import Exit
+from pytest_flopbudget.core.acceptance import parse_acceptances
 from pytest_flopbudget.core.comparing import compare
 from pytest_flopbudget.core.comparison import Comparison, Standing
 from pytest_flopbudget.core.errors import FlopBudgetError
+from pytest_flopbudget.core.settling import settle
 from pytest_flopbudget.render.github import annotate, outputs
 from pytest_flopbudget.render.json import render_json
 from pytest_flopbudget.render.markdown import SUMMARY_BYTES, render_markdown
@@ -24,6 +27,7 @@ _TEXTS: Final = {
     "markdown": render_markdown,
     "json": render_json,
 }
+_STANDARD_INPUT: Final = Path("-")
 _EXITS: Final = {
     Standing.WITHIN: Exit.WITHIN,
     Standing.OVER: Exit.OVER,
@@ -52,6 +56,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="write there, and not to standard output"
     )
+    parser.add_argument(
+        "--gate",
+        action="store_true",
+        help="judge as a gate: what the base breaks too does not fail, a loosened budget does, "
+        "and what --accept covers passes",
+    )
+    parser.add_argument(
+        "--accept",
+        type=Path,
+        metavar="FILE",
+        help="a text with lines of Flop-Budget-Accept, such as that of the pull request; "
+        "- for standard input; only with --gate",
+    )
 
 
 def run(args: argparse.Namespace) -> Exit:
@@ -62,7 +79,16 @@ def run(args: argparse.Namespace) -> Exit:
     *base, head = args.reports
     if len(base) > 1:
         raise FlopBudgetError("give two reports, BASE.json HEAD.json, or HEAD.json alone")
-    comparison = compare(read_report(base[0]) if base else None, read_report(head))
+    if args.accept is not None and not args.gate:
+        raise FlopBudgetError("--accept is for the gate; write --gate too")
+    before, after = read_report(base[0]) if base else None, read_report(head)
+    comparison = compare(before, after)
+    if args.gate:
+        acceptances, complaints = parse_acceptances(
+            "" if args.accept is None else _text(args.accept)
+        )
+        comparison = settle(comparison, before, acceptances)
+        comparison = replace(comparison, notes=(*comparison.notes, *complaints))
     if args.format == "github":
         if args.output is not None:
             raise FlopBudgetError("--format github writes where the job reads; leave out --output")
@@ -70,6 +96,16 @@ def run(args: argparse.Namespace) -> Exit:
     else:
         _write(_TEXTS[args.format](comparison), args.output)
     return _EXITS[comparison.standing]
+
+
+def _text(path: Path) -> str:
+    try:
+        if path == _STANDARD_INPUT:
+            return sys.stdin.read()
+        # What was cut within a character, or is of another encoding, still has readable lines.
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise FlopBudgetError(f"{path}: cannot read: {error.strerror}") from error
 
 
 def _write(text: str, output: Path | None) -> None:

@@ -36,15 +36,15 @@ def limit_to_json(limit: Limit) -> Json:
     """One limit, without the keys that it leaves open."""
     document: Json = {
         "metric": limit.metric,
-        "max": _number(limit.maximum),
-        "min": _number(limit.minimum),
-        "equals": _number(limit.equals),
+        "max": number_to_json(limit.maximum),
+        "min": number_to_json(limit.minimum),
+        "equals": number_to_json(limit.equals),
         "tolerance": limit.tolerance
         and {
-            "amount": _number(limit.tolerance.amount),
+            "amount": number_to_json(limit.tolerance.amount),
             "relative": limit.tolerance.is_relative,
         },
-        "vs_baseline": _number(limit.vs_baseline),
+        "vs_baseline": number_to_json(limit.vs_baseline),
         "ratio_to": limit.ratio_to,
         "on": limit.on,
         "severity": limit.severity.value,
@@ -103,7 +103,7 @@ def verdict_from_json(node: Node) -> Verdict:
     )
 
 
-def _number(amount: Fraction | None) -> int | float | None:
+def number_to_json(amount: Fraction | None) -> int | float | None:
     """The amount as a JSON number: its decimal where a float can hold it to the digit."""
     if amount is None:
         return None

@@ -178,6 +178,7 @@ def _git_from_json(node: Node) -> Git:
 def _settings_to_json(settings: Settings) -> Json:
     return {
         "mode": settings.mode,
+        "configured_mode": settings.configured_mode,
         "strict": settings.strict,
         "file": settings.file,
         "budgets": Node(dict(settings.budgets), "settings", "budgets").plain(),
@@ -189,6 +190,8 @@ def _settings_to_json(settings: Settings) -> Json:
 def _settings_from_json(node: Node) -> Settings:
     return Settings(
         mode=node["mode"].text(),
+        # Reports of earlier versions do not say it.
+        configured_mode=node.text_or_none("configured_mode") or "enforce",
         strict=node["strict"].flag(),
         file=node.text_or_none("file"),
         budgets=_plain_table(node["budgets"]),

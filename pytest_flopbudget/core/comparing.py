@@ -55,15 +55,15 @@ def compare(base: Report | None, head: Report) -> Comparison:
     judged = [delta for test in tests for delta in test.judged()]
     over = [delta for delta in judged if delta.verdict and _fails(delta.verdict)]
     changed = [delta for test in tests for delta in test.deltas() if test.is_changed(delta)]
-    measured = sum(test.is_measured for test in tests)
+    measured = tuple(test.pair.test.id for test in tests if test.is_measured)
     touched = {delta.place.test for delta in (*over, *changed)}
     return replace(
         _budgets_side(base, head, pairs),
-        standing=_standing(over, measured),
-        over=tuple(sorted(over, key=_how_far_over, reverse=True)),
+        standing=_standing(over, len(measured)),
+        over=tuple(sorted(over, key=how_far_over, reverse=True)),
         warned=tuple(d for d in judged if d.verdict and _only_warns(d.verdict)),
         undecided=tuple(d for d in judged if d.verdict and d.verdict.outcome in _UNDECIDED),
-        changed=tuple(sorted(changed, key=_weight, reverse=True)),
+        changed=tuple(sorted(changed, key=weight, reverse=True)),
         incomparable=tuple(
             d for test in tests for d in test.deltas() if not test.is_comparable(d.metric)
         ),
@@ -73,9 +73,11 @@ def compare(base: Report | None, head: Report) -> Comparison:
             for test in tests
             if test.head and test.is_measured_twice and test.head.id not in touched
         ),
-        measured_tests=measured,
-        limits_within=sum(
-            d.verdict.outcome in (Outcome.WITHIN, Outcome.IMPROVED) for d in judged if d.verdict
+        measured=measured,
+        within=tuple(
+            d.place
+            for d in judged
+            if d.verdict and d.verdict.outcome in (Outcome.WITHIN, Outcome.IMPROVED)
         ),
     )
 
@@ -237,11 +239,12 @@ def _not_measured(pairs: Iterable[Pair], base: Report | None, head: Report) -> I
         was_measured = pair.base is not None and _is_measured(pair.base)
         if pair.head is None:
             if not is_whole(head, base) and was_measured:
-                yield _entry(pair.test, _left_out(head))
+                yield replace(_entry(pair.test, _left_out(head)), is_left_out=True)
         elif not _is_measured(pair.head):
             # What neither side ever measures is no news.
             if was_measured or base is None or pair.base is None:
-                yield _entry(pair.head, _why_unmeasured(pair.head, head))
+                entry = _entry(pair.head, _why_unmeasured(pair.head, head))
+                yield replace(entry, is_left_out=was_measured and _is_cut_off(pair.head, head))
         else:
             regions = {m.name: m.is_partial for m in pair.head.measurements}
             for name, is_partial in regions.items():
@@ -275,8 +278,12 @@ def _why_unmeasured(test: TestReport, report: Report) -> str:
     if any(measurement.is_partial for measurement in test.measurements):
         return "raised while it was measured"
     why = _WHY_UNMEASURED[test.outcome]
-    is_cut_off = test.outcome in (TestOutcome.DESELECTED, TestOutcome.NOT_RUN)
-    return f"{why}: {_left_out(report)}" if is_cut_off and not is_whole(report) else why
+    return f"{why}: {_left_out(report)}" if _is_cut_off(test, report) else why
+
+
+def _is_cut_off(test: TestReport, report: Report) -> bool:
+    is_off = test.outcome in (TestOutcome.DESELECTED, TestOutcome.NOT_RUN)
+    return is_off and not is_whole(report)
 
 
 def _left_out(report: Report) -> str:
@@ -343,7 +350,7 @@ def _only_warns(verdict: Verdict) -> bool:
     return verdict.outcome in BROKEN and not verdict.is_failure
 
 
-def _how_far_over(delta: Delta) -> float:
+def how_far_over(delta: Delta) -> float:
     """Orders broken limits by how far they are broken; a value that is missing comes first."""
     verdict = delta.verdict
     if verdict is None or verdict.value is None or not verdict.bound:
@@ -351,7 +358,7 @@ def _how_far_over(delta: Delta) -> float:
     return float(abs(verdict.value - verdict.bound) / abs(verdict.bound))
 
 
-def _weight(delta: Delta) -> tuple[bool, bool, float, int]:
+def weight(delta: Delta) -> tuple[bool, bool, float, int]:
     """Orders changes: what a budget bounds first, then what got worse, then by size."""
     catalogue = list(METRICS)
     name = delta.place.metric

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from fractions import Fraction
 
 from pytest_flopbudget.core.acceptance import Acceptance
 from pytest_flopbudget.core.attribution import Share
@@ -59,6 +60,13 @@ class BudgetChange:
     """Where the budget is written now, or was until it was removed."""
     measured: int | float | None = None
     """What head measured, where the change is about a single test."""
+    legs: tuple[str, ...] = ()
+    """As those of a place."""
+    bound: Fraction | None = None
+    """What is allowed now, in the metric's base unit; None where nothing bounds it any more,
+    or the change is about something else than an amount."""
+    is_floor: bool = False
+    """Whether the bound is the least that is allowed, and not the most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +131,8 @@ class Entry:
     reason: str
     budget: str = ""
     """Its budget in words; empty where it has none."""
+    is_left_out: bool = False
+    """Whether the run was not asked for it, or ended before it, though the base measured it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +141,8 @@ class Rename:
 
     before: str
     after: str
+    legs: tuple[str, ...] = ()
+    """As those of a place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +153,8 @@ class FactChange:
     before: str
     """Empty where the side does not know it."""
     after: str
+    legs: tuple[str, ...] = ()
+    """As those of a place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,8 +209,10 @@ class Comparison:
     version_changes: tuple[FactChange, ...] = ()
     versions: tuple[str, ...] = ()
     """The head's libraries, such as `torch 2.13.0`."""
-    measured_tests: int = 0
-    limits_within: int = 0
+    measured: tuple[str, ...] = ()
+    """Ids of the tests of which the head measured anything."""
+    within: tuple[Place, ...] = ()
+    """Where a limit holds."""
     notes: tuple[str, ...] = ()
     accepted: tuple[Accepted, ...] = ()
     pre_existing: tuple[Delta, ...] = ()
@@ -205,6 +221,16 @@ class Comparison:
     """How many commits older than the right base the one is that was compared with."""
     missing_legs: tuple[str, ...] = ()
     """Legs of the run that were expected and are not there."""
+
+    @property
+    def measured_tests(self) -> int:
+        """How many tests were measured."""
+        return len(self.measured)
+
+    @property
+    def limits_within(self) -> int:
+        """How many limits hold."""
+        return len(self.within)
 
     @property
     def regressed(self) -> tuple[Delta, ...]:

@@ -62,7 +62,8 @@ def judge_test(
 ) -> tuple[Verdict, ...]:
     """A verdict for each limit, and one for the operators that a strict budget could not count.
 
-    subject: what sentences call the test. A region whose code raised is not judged.
+    subject: what sentences call the test. Of a region whose code raised, no number is judged:
+    it counts as not measured, which matters where the test goes on and passes.
     """
     by_region = {measurement.name: measurement for measurement in measurements}
     context = replace(context, regions=tuple(by_region))
@@ -70,6 +71,9 @@ def judge_test(
     for budget in budgets:
         measurement = by_region.get(budget.region)
         if measurement is not None and measurement.is_partial:
+            verdicts.extend(
+                _raised(limit, budget.region, subject, context) for limit in budget.limits
+            )
             continue
         for limit in budget.limits:
             # What a test records belongs to no region: it is kept with the test's call.
@@ -116,6 +120,15 @@ def judge(
             return case.unresolved(referred, context)
         reference = span_of(case.metric, referred)
     return case.judged(reference, context)
+
+
+def _raised(limit: Limit, region: str, subject: str, context: Context) -> Verdict:
+    if limit.on is not None and limit.on not in context.machines:
+        reason = reasons.not_gated(limit, subject, region)
+        return _without_value(limit, region, Outcome.NOT_GATED, reason)
+    return _without_value(
+        limit, region, Outcome.NOT_MEASURED, reasons.raised(limit, subject, region)
+    )
 
 
 def _is_nothing(limit: Limit, measurement: Measurement) -> bool:

@@ -11,14 +11,18 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Final
 
+from pytest_flopbudget.core.bounds import baseline_bound
 from pytest_flopbudget.core.budgets import Limit, Severity
 from pytest_flopbudget.core.comparison import BudgetChange, Direction
 from pytest_flopbudget.core.errors import SettingsError
 from pytest_flopbudget.core.limits import parse_limit
-from pytest_flopbudget.core.metrics import UNCOUNTED, Better, Metric, metric_named
-from pytest_flopbudget.core.pairing import Pair, is_whole, value_of
-from pytest_flopbudget.core.quantity import format_pair, format_quantity
+from pytest_flopbudget.core.machine import machine_difference
+from pytest_flopbudget.core.measurement import Value
+from pytest_flopbudget.core.metrics import UNCOUNTED, Better, Kind, Metric, metric_named
+from pytest_flopbudget.core.pairing import Pair, is_whole, limit_of, value_of
+from pytest_flopbudget.core.quantity import exact, format_pair, format_quantity
 from pytest_flopbudget.core.report import Report, Settings, TestOutcome, TestReport
+from pytest_flopbudget.core.verdicts import Outcome
 
 _NONE: Final = "none"
 _EVERYWHERE: Final = "every machine"
@@ -33,7 +37,12 @@ _GONE: Final = {
 
 def budget_changes(base: Report, head: Report, pairs: Iterable[Pair]) -> tuple[BudgetChange, ...]:
     """Every difference between the budgets of the two reports; equal ones of many tests once."""
-    found = [change for pair in pairs for change in _of_pair(pair, is_whole(head, base))]
+    is_same_machine = not machine_difference(base.machine, head.machine)
+    found = [
+        change
+        for pair in pairs
+        for change in _of_pair(pair, is_whole(head, base), is_same_machine=is_same_machine)
+    ]
     better_of = _directions(head)
     named = _of_settings(base.settings, head.settings, better_of)
     return (*_grouped(found), *(change for change in named if not _is_shown(change, found)))
@@ -62,7 +71,20 @@ def describe_budget(test: TestReport) -> str:
     )
 
 
-def _of_pair(pair: Pair, is_head_whole: bool) -> Iterator[BudgetChange]:
+def lost_test(base: TestReport, now: TestReport, why: str) -> BudgetChange:
+    """The loosening of a test that is no longer held to the budget that it had."""
+    return BudgetChange(
+        direction=Direction.LOOSENED,
+        what="test",
+        before=describe_budget(base) or "budgeted",
+        after=why,
+        tests=(now.id,),
+        file=now.file,
+        line=now.line,
+    )
+
+
+def _of_pair(pair: Pair, is_head_whole: bool, *, is_same_machine: bool) -> Iterator[BudgetChange]:
     base, head = pair.base, pair.head
     if base is None or not base.budgets:
         if head is not None and base is not None:
@@ -70,17 +92,11 @@ def _of_pair(pair: Pair, is_head_whole: bool) -> Iterator[BudgetChange]:
         return
     lost = _lost(base, head, is_head_whole)
     if lost:
-        yield BudgetChange(
-            direction=Direction.LOOSENED,
-            what="test",
-            before=describe_budget(base) or "budgeted",
-            after=lost,
-            tests=(pair.test.id,),
-            file=pair.test.file,
-            line=pair.test.line,
-        )
+        yield lost_test(base, pair.test, lost)
     if head is not None and (head.budgets or not lost):
         yield from _of_limits(base, head)
+        if is_same_machine:
+            yield from _no_longer_gated(base, head)
 
 
 def _lost(base: TestReport, head: TestReport | None, is_head_whole: bool) -> str:
@@ -100,9 +116,18 @@ def _of_limits(base: TestReport, head: TestReport) -> Iterator[BudgetChange]:
         old, new = before.get((region, metric)), after.get((region, metric))
         value = value_of(head, region, metric)
         better = value.better if value else None
+        edge = _edge(head, region, metric)
+        before_value = value_of(base, region, metric)
         for change in _steps(old, new, metric_named(metric, better)):
+            bound, is_floor = _allowed(change.what, new, metric_named(metric, better))
+            if new is not None and change.what == "growth" and new.vs_baseline is not None:
+                bound = _grown(before_value, new.vs_baseline, metric_named(metric, better))
+            elif new is not None and new.ratio_to is not None:
+                bound = edge
             yield replace(
                 change,
+                bound=bound,
+                is_floor=is_floor,
                 region=region,
                 tests=(head.id,),
                 file=head.file,
@@ -124,6 +149,49 @@ def _of_limits(base: TestReport, head: TestReport) -> Iterator[BudgetChange]:
                 file=head.file,
                 line=head.line,
             )
+
+
+def _no_longer_gated(base: TestReport, head: TestReport) -> Iterator[BudgetChange]:
+    """Limits on a machine that this runner counted as on the base, and no longer does."""
+    judged = {(v.region, v.metric) for v in base.verdicts if v.outcome is not Outcome.NOT_GATED}
+    for verdict in head.verdicts:
+        key = verdict.region, verdict.metric
+        old, new = limit_of(base, *key), limit_of(head, *key)
+        if verdict.outcome is not Outcome.NOT_GATED or key not in judged or old is None:
+            continue
+        if new is not None and old.on == new.on:
+            change = _change(new, "machine", ("judged here", "not here"), Direction.LOOSENED)
+            yield replace(change, region=key[0], tests=(head.id,), file=head.file, line=head.line)
+
+
+def _allowed(what: str, new: Limit | None, metric: Metric) -> tuple[Fraction | None, bool]:
+    """What the new limit allows where the change is about an amount, and whether it is a floor."""
+    is_floor = metric.better is Better.HIGHER
+    if new is None or new.ratio_to is not None:
+        return None, new is not None and new.maximum is None
+    if what in ("maximum", "minimum"):
+        is_floor = what == "minimum"
+    elif what not in ("equals", "tolerance", "growth"):
+        return None, False
+    return (_lowest(new) if is_floor else _highest(new)), is_floor
+
+
+def _grown(before: Value | None, allowed: Fraction, metric: Metric) -> Fraction | None:
+    """What the base's value may become; None where the base has none."""
+    if before is None or metric.kind is Kind.SAMPLED:
+        return None
+    return baseline_bound(exact(before.value), allowed, metric.better).edge
+
+
+def _edge(test: TestReport, region: str, metric: str) -> Fraction | None:
+    """The bound of a ratio in the metric's unit, where the limit has a single one."""
+    limit = limit_of(test, region, metric)
+    if limit is None or (limit.maximum is not None and limit.minimum is not None):
+        return None
+    for verdict in test.verdicts:
+        if (verdict.region, verdict.metric) == (region, metric) and verdict.bound is not None:
+            return exact(verdict.bound)
+    return None
 
 
 def _limits(test: TestReport) -> dict[tuple[str, str], Limit]:
@@ -221,9 +289,14 @@ def _of_settings(
     base: Settings, head: Settings, better_of: Mapping[str, Better]
 ) -> Iterator[BudgetChange]:
     """Changes of the settings themselves, which the tests of a run may not all show."""
-    if base.mode == "enforce" and head.mode != "enforce":
+    # What the command line of one run says is no change of the project.
+    if base.configured_mode == "enforce" and head.configured_mode != "enforce":
         yield BudgetChange(
-            direction=Direction.LOOSENED, what="mode", before=base.mode, after=head.mode
+            direction=Direction.LOOSENED,
+            what="mode",
+            before=base.configured_mode,
+            after=head.configured_mode,
+            source="addopts of pytest",
         )
     if base.strict and not head.strict:
         yield BudgetChange(
@@ -258,7 +331,11 @@ def _of_raw(metric: Metric, raw: object, after: object, where: str) -> Iterator[
             source=where,
         )
         return
-    yield from _steps(old, new, metric)
+    for change in _steps(old, new, metric):
+        bound, is_floor = _allowed(change.what, new, metric)
+        if change.what == "growth" and new is not None and new.vs_baseline is not None:
+            bound = None  # No test shows from what it may grow.
+        yield replace(change, bound=bound, is_floor=is_floor)
 
 
 def _parsed(metric: Metric, raw: object, where: str) -> Limit | None:
@@ -304,15 +381,17 @@ def _grouped(found: Iterable[BudgetChange]) -> Iterator[BudgetChange]:
     """One change for many tests that share it, as those under one named budget do."""
     groups: dict[BudgetChange, list[BudgetChange]] = {}
     for change in found:
-        groups.setdefault(replace(change, tests=(), file="", line=0, measured=None), []).append(
-            change
-        )
+        key = replace(change, tests=(), file="", line=0, measured=None, bound=None)
+        groups.setdefault(key, []).append(change)
     for same in groups.values():
         if len(same) == 1:
             yield same[0]
         else:
             tests = tuple(test for one in same for test in one.tests)
-            yield replace(same[0], tests=tests, measured=None)
+            bounds = [one.bound for one in same if one.bound is not None]
+            loosest = min if same[0].is_floor else max
+            bound = loosest(bounds) if len(bounds) == len(same) else None
+            yield replace(same[0], tests=tests, measured=None, bound=bound)
 
 
 def _change(limit: Limit, what: str, texts: tuple[str, str], direction: Direction) -> BudgetChange:

@@ -133,6 +133,14 @@ def not_measured(
     return f"{subject} never measured its own call{only}"
 
 
+def raised(limit: Limit, subject: str, region: str) -> str:
+    """That the measured code raised, and the test went on."""
+    return (
+        f"{who(subject, region)} raised before its end, so that its {limit.metric} say nothing; "
+        "measure code that ends, or leave what raises out of the region"
+    )
+
+
 def nothing_ran(limit: Limit, subject: str, region: str) -> str:
     """That the region did no work of torch's, so that its zero says nothing."""
     return (

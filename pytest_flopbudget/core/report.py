@@ -68,6 +68,9 @@ class Settings:
     """The budgets as they stood in the settings file when the run began."""
 
     mode: str = "enforce"
+    """Of this run, by whatever set it."""
+    configured_mode: str = "enforce"
+    """That the project's own configuration sets, which a command line may overrule."""
     strict: bool = True
     file: str | None = None
     """The settings file, relative to the root of the run."""

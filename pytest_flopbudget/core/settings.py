@@ -72,10 +72,11 @@ class ProjectSettings:
     written: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """The table as it was written."""
 
-    def as_report(self, mode: str = "enforce") -> Settings:
+    def as_report(self, mode: str = "enforce", configured_mode: str = "enforce") -> Settings:
         """The settings as a report keeps them, the budgets in the words they were written in."""
         return Settings(
             mode=mode,
+            configured_mode=configured_mode,
             strict=self.strict,
             file=self.file,
             budgets=self.written.get("budgets", {}),

@@ -1,4 +1,4 @@
-"""The commit that a pull request is held against."""
+"""The commit that a head is held against."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from pytest_flopbudget.github.event import PullRequest
+from pytest_flopbudget.github.event import Event, MergeGroup, PullRequest
 from pytest_flopbudget.github.rest import GitHubError
 
 Git: TypeAlias = Callable[..., "str | None"]
@@ -32,17 +32,21 @@ def git_in(directory: Path) -> Git:
     return git
 
 
-def base_commit(git: Git, pull: PullRequest | None, ref: str) -> str | None:
+def base_commit(git: Git, event: Event, ref: str) -> str | None:
     """The sha to measure as the base; None when there is nothing to be held against.
 
     ref: what the user wants as the base, else `""`. Then it is the first parent of the
     merge commit that GitHub makes for a pull request (its `base.sha` is often stale), or
-    where the head itself is checked out, its merge-base. Commits that a shallow checkout
-    lacks are fetched. Raises GitHubError when the base is known and cannot be had.
+    where the head itself is checked out, its merge-base; for a group of the merge queue,
+    the base that the event names. A push has none: what it brings was held against its base
+    before, and absolute budgets judge it. Commits that a shallow checkout lacks are fetched.
+    Raises GitHubError when the base is known and cannot be had.
     """
     if ref:
         return _named(git, ref)
-    if pull is None:
+    if isinstance(event, MergeGroup):
+        return _present(git, event.base_sha)
+    if not isinstance(event, PullRequest):
         return None
     commit = git("cat-file", "commit", "HEAD")
     if commit is None:
@@ -50,9 +54,9 @@ def base_commit(git: Git, pull: PullRequest | None, ref: str) -> str | None:
     # Read from the commit itself: in a shallow clone, git's own commands say "no parents".
     header = commit.partition("\n\n")[0]
     parents = [line[7:] for line in header.splitlines() if line.startswith("parent ")]
-    if len(parents) > 1 and parents[1] == pull.head_sha:
+    if len(parents) > 1 and parents[1] == event.head_sha:
         return _present(git, parents[0])
-    return _merge_base(git, pull.base_sha)
+    return _merge_base(git, event.base_sha)
 
 
 def _named(git: Git, ref: str) -> str:

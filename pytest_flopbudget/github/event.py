@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from pytest_flopbudget.github.rest import GitHubError
 
@@ -24,6 +24,29 @@ class PullRequest:
     """The tip of the base branch when the event was made; often stale."""
     is_fork: bool
     """Whether it comes from another repository, so that the token cannot write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeGroup:
+    """A group of the merge queue that a run is about."""
+
+    base_sha: str
+    """What the group would be merged into: the groups before it, or the branch's tip."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """New commits on a branch or a tag."""
+
+    sha: str
+    is_to_default_branch: bool
+
+
+Event: TypeAlias = PullRequest | MergeGroup | Push | None
+"""What a run is about; None for a run by hand, by the clock and the like."""
+
+_GONE: Final = "0" * 40
+"""The sha after a push that deletes a branch."""
 
 
 def parse_pull_request(payload: Any, *, repository: str) -> PullRequest:
@@ -57,12 +80,57 @@ def read_pull_request(environ: Mapping[str, str]) -> PullRequest | None:
     """
     if environ.get("GITHUB_EVENT_NAME") != "pull_request":
         return None
+    payload = read_payload(environ)
+    return parse_pull_request(payload, repository=environ.get("GITHUB_REPOSITORY", ""))
+
+
+def read_event(environ: Mapping[str, str]) -> Event:
+    """What this run is about. Raises GitHubError as `read_pull_request` does."""
+    match environ.get("GITHUB_EVENT_NAME"):
+        case "merge_group":
+            return parse_merge_group(read_payload(environ))
+        case "push":
+            return parse_push(read_payload(environ))
+        case _:
+            return read_pull_request(environ)
+
+
+def parse_merge_group(payload: Any) -> MergeGroup:
+    """The group of a `merge_group` event's payload. Raises GitHubError."""
+    try:
+        return MergeGroup(base_sha=_sha(payload["merge_group"]["base_sha"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise GitHubError("the event's payload describes no merge group") from error
+
+
+def parse_push(payload: Any) -> Push:
+    """The push of a `push` event's payload. Raises GitHubError, also where nothing is left."""
+    try:
+        sha = _sha(payload["after"])
+        default = str(payload["repository"]["default_branch"])
+        ref = str(payload["ref"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise GitHubError("the event's payload describes no push") from error
+    if sha == _GONE:
+        raise GitHubError(f"the push deletes {ref}: there is nothing to measure")
+    return Push(sha=sha, is_to_default_branch=ref == f"refs/heads/{default}")
+
+
+def read_default_branch(environ: Mapping[str, str]) -> str:
+    """The repository's default branch, as every event names it. Raises GitHubError."""
+    try:
+        return str(read_payload(environ)["repository"]["default_branch"])
+    except (KeyError, TypeError) as error:
+        raise GitHubError("the event's payload names no default branch") from error
+
+
+def read_payload(environ: Mapping[str, str]) -> Any:
+    """The decoded file of the event. Raises GitHubError."""
     path = Path(environ.get("GITHUB_EVENT_PATH", ""))
     try:
-        payload = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise GitHubError(f"GITHUB_EVENT_PATH: cannot read {str(path)!r}") from error
-    return parse_pull_request(payload, repository=environ.get("GITHUB_REPOSITORY", ""))
 
 
 def _sha(text: str) -> str:

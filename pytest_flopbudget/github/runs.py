@@ -23,7 +23,7 @@ from typing import Final
 
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.github.base import Git, base_commit, git_in
-from pytest_flopbudget.github.event import read_pull_request
+from pytest_flopbudget.github.event import read_event
 from pytest_flopbudget.github.rest import GitHubError
 
 _RAN_TO_ITS_END: Final = (0, 1)
@@ -68,7 +68,7 @@ def run_base(
     Never fails for what the base's own tests do, else no pull request could mend them.
     Raises GitHubError when the base is known and cannot be had.
     """
-    sha = base_commit(git, read_pull_request(environ), ref)
+    sha = base_commit(git, read_event(environ), ref)
     if sha is None:
         return "there is no base to be held against"
     prefix = git("rev-parse", "--show-prefix") or ""

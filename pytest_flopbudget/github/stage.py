@@ -114,7 +114,7 @@ def comment_on(client: Client, run: WorkflowRun, options: Options) -> Upserted:
     written = upsert_comment(
         client,
         pull,
-        _body(comparison, run, options),
+        render_comment(comparison, marker_id=options.marker_id),
         author=options.author or acting_login(client),
         state=RunState(sha=run.head_sha, run_id=run.id, attempt=run.attempt),
         may_post=is_worth_posting(comparison, options.when),
@@ -177,11 +177,6 @@ def _acceptances(client: Client, pull: PullRequest, label: str) -> tuple[Accepta
     for complaint in complaints:
         _say("warning", complaint)
     return acceptances
-
-
-def _body(comparison: Comparison, run: WorkflowRun, options: Options) -> str:
-    del run
-    return render_comment(comparison, marker_id=options.marker_id)
 
 
 def _options(argv: Sequence[str] | None) -> Options:

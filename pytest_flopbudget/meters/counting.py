@@ -354,21 +354,39 @@ class CountingMode(TorchDispatchMode):
         key = opaque.kernel_key(operator.func, tensors)
         if key is None:
             return self._count(operator, args, kwargs)
-        before = self._booked()
+        calls, work = self._booked()
         with self:
             result = operator.func._op_dk(key, *args, **kwargs)
-        if not operator.is_trusted:
-            if opaque.is_python(operator.func) and self._booked() != before:
+        calls_after, work_after = self._booked()
+        if calls_after == calls:
+            # Nothing of torch's ran inside: it is an operator of its own, and no zero.
+            self._book_as_one(operator, args, kwargs, result, tensors)
+        elif not operator.is_trusted:
+            if opaque.is_python(operator.func) and work_after != work:
                 operator.is_trusted = True
             else:
                 self.note_uncounted(operator.plan.overload, tensors)
         return result
 
-    def _booked(self) -> tuple[int, int]:
-        """How much arithmetic has been booked, and how many operators reported."""
+    def _book_as_one(
+        self, operator: Operator, args: Any, kwargs: Any, result: Any, inputs: list[Tensor]
+    ) -> None:
+        """Book a call that has run, whose body showed nothing, as one operator."""
+        place = self._place()
+        if self._ledger is None:
+            operator.rows.setdefault(place, Row()).calls += 1
+            self.note_uncounted(operator.plan.overload, inputs)
+            return
+        with self._ledger.lock if self.is_shared else nullcontext():
+            stored = self._touch(inputs)
+            self._book_all(operator, place, args, kwargs, result, inputs, stored)
+
+    def _booked(self) -> tuple[int, tuple[int, int]]:
+        """How many operators have run; how much arithmetic was booked, how many reported."""
         rows = [row for operator in self.operators.values() for row in operator.rows.values()]
         work = sum(row.macs + row.arithmetic + row.int_ops for row in rows)
-        return work, sum(calls for calls, _ in self.uncounted.values())
+        reported = sum(calls for calls, _ in self.uncounted.values())
+        return sum(row.calls for row in rows), (work, reported)
 
     def _call_functions(self, operator: Operator, args: Any, kwargs: Any) -> Any:
         kernel = higher_order.kernel_of(operator.func)

@@ -20,6 +20,7 @@ from pytest_flopbudget.core.verdicts import failures
 from pytest_flopbudget.plugin.calls import has_failed, measured_function, measured_item
 from pytest_flopbudget.plugin.markers import marked_budgets
 from pytest_flopbudget.plugin.options import (
+    configured_mode,
     is_only_looking,
     is_worker,
     plain_id,
@@ -51,7 +52,11 @@ class RunHooks:
             path = config.rootpath / _SETTINGS_FILE
             settings = load_settings(path if path.exists() else None, display=_SETTINGS_FILE)
             self._surroundings = self._survey(settings)
-            self._run = BudgetRun(settings=settings, mode=self._options.mode)
+            self._run = BudgetRun(
+                settings=settings,
+                mode=self._options.mode,
+                configured_mode=configured_mode(self._config),
+            )
         except FlopBudgetError as error:
             raise pytest.UsageError(str(error)) from None
         self._finished: dict[str, TestReport] = {}
@@ -136,10 +141,13 @@ class RunHooks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
-        self, item: pytest.Item
+        self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Send the test's record along with pytest's own report of it."""
         report = yield
+        if call.excinfo is not None and isinstance(call.excinfo.value, FlopBudgetError):
+            # The message names the place and the mend; torch's and our frames do not.
+            report.longrepr = f"{item.nodeid}: {call.excinfo.value}"
         run = item.stash.get(RUN, None)
         if self._unsent_plan and report.when == "setup":
             setattr(report, _PLAN, self._unsent_plan)
@@ -345,7 +353,9 @@ def _ended(test: TestReport, outcome: TestOutcome) -> TestReport:
 def _outcome(report: pytest.TestReport, test: TestReport) -> TestOutcome:
     """How the test ended, from pytest's own report of the phase that decided it."""
     if hasattr(report, "wasxfail"):
-        return TestOutcome.XFAILED if report.skipped else TestOutcome.PASSED
+        # Where budgets are not enforced, it only seems to pass: they are why it should not.
+        is_over = bool(failures(test.verdicts))
+        return TestOutcome.XFAILED if report.skipped or is_over else TestOutcome.PASSED
     if report.skipped:
         return TestOutcome.SKIPPED
     if report.passed:

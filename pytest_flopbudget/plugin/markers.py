@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 _SHORTHANDS: Final = {"latency_budget": "latency", "memory_budget": "peak_memory"}
 """Markers that bound one metric by their only argument."""
+_MISSPELT: Final = r"(flops?|macs?|latency|latencies|memory)_?budgets?"
+"""What nobody calls a marker of his own; pytest would let the test pass with a warning."""
 
 _DECLARED: Final = (
     (
@@ -49,7 +52,7 @@ def marked_budgets(item: pytest.Item, settings: ProjectSettings) -> list[Marker]
 
 
 def _marks(item: pytest.Item) -> Iterator[tuple[str, tuple[Any, ...], Mapping[str, Any]]]:
-    from pytest_flopbudget.core.errors import SettingsError
+    from pytest_flopbudget.core.errors import SettingsError, nearest
 
     # pytest puts the marks of one case of a parametrised test behind those of the whole test.
     of_case = getattr(item, "callspec", None)
@@ -64,6 +67,9 @@ def _marks(item: pytest.Item) -> Iterator[tuple[str, tuple[Any, ...], Mapping[st
                     f"@pytest.mark.{mark.name}({_EXAMPLES[mark.name]!r})"
                 )
             yield mark.name, (), {_SHORTHANDS[mark.name]: mark.args[0], **mark.kwargs}
+        elif re.fullmatch(_MISSPELT, mark.name):
+            near = nearest(mark.name, ("flop_budget", *_SHORTHANDS))
+            raise SettingsError(f"{item.nodeid}: @{mark.name}: did you mean @{near}?")
 
 
 _EXAMPLES: Final = {"latency_budget": "45 ms", "memory_budget": "90 MiB"}

@@ -113,6 +113,17 @@ def read_options(config: pytest.Config) -> Options:
     )
 
 
+def configured_mode(config: pytest.Config) -> str:
+    """The mode that `addopts` in the project's configuration asks for."""
+    mode = "enforce"
+    words: list[str] = [*config.getini("addopts")]
+    for n, word in enumerate(words):
+        name, is_joined, value = word.partition("=")
+        if name == "--flopbudget":
+            mode = value if is_joined else "".join(words[n + 1 : n + 2])
+    return mode
+
+
 def is_worker(config: pytest.Config) -> bool:
     """Whether this process runs tests for a controller of xdist."""
     return hasattr(config, "workerinput")

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pytest_flopbudget.core.attribution import Share
-from pytest_flopbudget.core.budget_codec import limit_to_json, verdict_to_json
+from pytest_flopbudget.core.budget_codec import limit_to_json, number_to_json, verdict_to_json
 from pytest_flopbudget.core.comparison import BudgetChange, Comparison, Delta, Entry, Place
 from pytest_flopbudget.core.measurement import Value
 from pytest_flopbudget.core.report import Git
@@ -47,6 +47,23 @@ def render_json(comparison: Comparison) -> str:
         "machine_changes": [asdict(fact) for fact in comparison.machine_changes],
         "version_changes": [asdict(fact) for fact in comparison.version_changes],
         "notes": list(comparison.notes),
+        "accepted": [
+            {
+                "tests": one.acceptance.tests,
+                "metric": one.acceptance.metric,
+                "cap": number_to_json(one.acceptance.cap),
+                "is_floor": one.acceptance.is_floor,
+                "reason": one.acceptance.reason,
+                "line": one.acceptance.line,
+                "set_by": one.acceptance.set_by,
+                "over": next(iter(_deltas([one.delta])), None) if one.delta else None,
+                "loosened": next(iter(_changes([one.change])), None) if one.change else None,
+            }
+            for one in comparison.accepted
+        ],
+        "pre_existing": _deltas(comparison.pre_existing),
+        "base_age": comparison.base_age,
+        "missing_legs": list(comparison.missing_legs),
     }
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
@@ -57,7 +74,12 @@ def _git(git: Git | None) -> Json:
 
 def _changes(changes: Iterable[BudgetChange]) -> list[Json]:
     return [
-        {**asdict(change), "direction": change.direction.value, "tests": list(change.tests)}
+        {
+            **asdict(change),
+            "direction": change.direction.value,
+            "tests": list(change.tests),
+            "bound": number_to_json(change.bound),
+        }
         for change in changes
     ]
 
@@ -74,6 +96,7 @@ def _deltas(deltas: Iterable[Delta]) -> list[Json]:
             "verdict": verdict_to_json(delta.verdict, delta.place.test) if delta.verdict else None,
             "movers": _shares(delta.movers),
             "spenders": _shares(delta.spenders),
+            "history": list(delta.history),
         }
         for delta in deltas
     ]
@@ -86,7 +109,13 @@ def _entries(entries: Iterable[Entry]) -> list[Json]:
 
 
 def _place(place: Place) -> Json:
-    return {"test": place.test, "file": place.file, "line": place.line, "region": place.region}
+    return {
+        "test": place.test,
+        "file": place.file,
+        "line": place.line,
+        "region": place.region,
+        "legs": list(place.legs),
+    }
 
 
 def _value(value: Value | None) -> int | float | None:

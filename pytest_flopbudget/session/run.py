@@ -18,6 +18,7 @@ class BudgetRun:
 
     settings: ProjectSettings
     mode: str
+    configured_mode: str = "enforce"
     tests: dict[str, TestReport] = field(default_factory=dict)
     """By test id; planned tests stand here as not run until they report."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -96,7 +97,7 @@ class BudgetRun:
             machine=self.machine,
             versions=dict(sorted(self.versions.items())),
             git=git,
-            settings=self.settings.as_report(self.mode),
+            settings=self.settings.as_report(self.mode, self.configured_mode),
             selection=tuple(selection),
             is_interrupted=is_interrupted
             or any(test.outcome is TestOutcome.NOT_RUN for test in tests),

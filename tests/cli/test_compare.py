@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from pathlib import Path
@@ -96,6 +97,55 @@ class TestExitCodes:
     def test_a_report_that_is_not_there_is_named(self) -> None:
         with pytest.raises(FlopBudgetError, match=r"^gone.json: cannot read the report"):
             run("gone.json")
+
+
+class TestGate:
+    LINE = "Flop-Budget-Accept: *::test_mlp macs <= {} - it pays\n"
+
+    @pytest.mark.parametrize(
+        ("base", "head", "plain", "gated"),
+        [
+            (one_test(10), one_test(10), Exit.WITHIN, Exit.WITHIN),
+            (one_test(10), one_test(11), Exit.OVER, Exit.OVER),
+            (one_test(11), one_test(11), Exit.OVER, Exit.WITHIN),
+            (one_test(5), one_test(19, maximum=20), Exit.WITHIN, Exit.OVER),
+            (one_test(5), reported(), Exit.NOTHING_MEASURED, Exit.OVER),
+            (reported(), reported(), Exit.NOTHING_MEASURED, Exit.NOTHING_MEASURED),
+        ],
+        ids=["within", "over", "pre-existing", "loosened", "removed", "nothing"],
+    )
+    def test_the_gate_has_a_policy_and_a_plain_comparison_none(
+        self, base: Report, head: Report, plain: Exit, gated: Exit
+    ) -> None:
+        paths = written("base.json", base), written("head.json", head)
+        assert run(*paths) is plain
+        assert run(*paths, "--gate") is gated
+
+    @pytest.mark.parametrize(("cap", "code"), [(12, Exit.WITHIN), (11, Exit.OVER)])
+    def test_lines_of_a_file_or_of_standard_input_are_accepted(
+        self, cap: int, code: Exit, monkeypatch: Patch, tmp_path: Path
+    ) -> None:
+        head = written("head.json", one_test(12))
+        (tmp_path / "body.md").write_bytes(b"caf\xe9\r\n" + self.LINE.format(cap).encode())
+        assert run(head, "--gate", "--accept", "body.md") is code
+        monkeypatch.setattr(sys, "stdin", io.StringIO(self.LINE.format(cap)))
+        assert run(head, "--gate", "--accept", "-") is code
+
+    def test_a_line_that_cannot_be_read_is_told(self, tmp_path: Path, capsys: Capture) -> None:
+        (tmp_path / "body.md").write_text("Flop-Budget-Accept: x\n")
+        head = written("head.json", one_test(12))
+        assert run(head, "--gate", "--accept", "body.md") is Exit.OVER
+        assert "cannot read 'Flop-Budget-Accept: x'" in capsys.readouterr().out
+
+    def test_acceptances_without_the_gate_are_refused(self) -> None:
+        head = written("head.json", one_test(12))
+        with pytest.raises(FlopBudgetError, match="write --gate too"):
+            run(head, "--accept", "body.md")
+
+    def test_a_file_that_is_not_there_is_named(self) -> None:
+        head = written("head.json", one_test(12))
+        with pytest.raises(FlopBudgetError, match=r"^gone.md: cannot read: No such file"):
+            run(head, "--gate", "--accept", "gone.md")
 
 
 class TestFormats:

@@ -442,13 +442,15 @@ def test_what_a_test_records_is_found_from_the_budget_of_any_region() -> None:
     assert verdict.outcome is Outcome.WITHIN
 
 
-def test_code_that_raised_is_never_judged() -> None:
+def test_no_number_of_code_that_raised_is_judged() -> None:
     partial = replace(
         holding(flops=11),
         is_partial=True,
         uncounted=(Uncounted(operator="aten.x", calls=1, shapes=()),),
     )
-    assert judge_test([Budget(limits=(limit("flops", 10),))], [partial], NOTHING, subject="t") == ()
+    (verdict,) = judge_test([Budget(limits=(limit("flops", 10),))], [partial], NOTHING, subject="t")
+    assert (verdict.outcome, verdict.value) == (Outcome.NOT_MEASURED, None)
+    assert "t raised before its end, so that its flops say nothing" in verdict.reason
 
 
 UNCOUNTED = (

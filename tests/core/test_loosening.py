@@ -355,12 +355,16 @@ class TestSettings:
         )
 
     def test_enforcement_and_strictness_that_are_switched_off_are_loosened(self) -> None:
-        base, head = self.settings(), self.settings(mode="report", strict=False)
+        base, head = self.settings(), self.settings(configured_mode="report", strict=False)
         assert [(c.direction, c.what) for c in every_change(base, head)] == [
             (LOOSENED, "mode"),
             (LOOSENED, "strict"),
         ]
         assert every_change(head, base) == []
+
+    def test_a_mode_of_the_command_line_is_no_change_of_the_project(self) -> None:
+        enforced, reported_only = self.settings(), self.settings(mode="report")
+        assert every_change(enforced, reported_only) == []
 
 
 @pytest.mark.parametrize(

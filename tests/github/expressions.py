@@ -9,6 +9,7 @@ from typing import Any
 _TOKEN = re.compile(
     r"\s*(?:(?P<op>==|!=|&&|\|\||!|\(|\))|(?P<text>'(?:[^']|'')*')|(?P<name>[A-Za-z_][\w.-]*))"
 )
+_LITERALS = {"true": True, "false": False, "null": None}
 Functions = Mapping[str, Callable[[], bool]]
 
 
@@ -83,6 +84,8 @@ class _Parser:
 
     def look_up(self, name: str) -> Any:
         """A context's value; what is missing is null to the runner, down from the second step."""
+        if name in _LITERALS:
+            return _LITERALS[name]
         first, *rest = name.split(".")
         value: Any = self.contexts[first]
         for step in rest:

@@ -39,14 +39,6 @@ def action() -> dict[str, Any]:
     return definition
 
 
-def rows(heading: str) -> dict[str, list[str]]:
-    """The table below a heading of the documentation, by its first column."""
-    section = DOCS.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("| `")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return {first.strip("`"): rest for first, *rest in cells}
-
-
 def pasted_workflow() -> str:
     return DOCS.split("```yaml\n")[1].split("```")[0]
 
@@ -86,19 +78,6 @@ def test_only_the_comment_step_is_given_the_token() -> None:
 def test_the_comment_step_alone_may_fail_without_failing_the_job() -> None:
     steps = action()["runs"]["steps"]
     assert [step["name"] for step in steps if step.get("continue-on-error")] == ["Comment"]
-
-
-def test_the_documentation_lists_the_inputs_with_their_defaults() -> None:
-    declared = {
-        name: [f"`{given['default']}`" if given["default"] else "", given["description"]]
-        for name, given in action()["inputs"].items()
-    }
-    assert rows("Inputs") == declared
-
-
-def test_the_documentation_lists_the_outputs() -> None:
-    declared = {name: [given["description"]] for name, given in action()["outputs"].items()}
-    assert rows("Outputs") == declared
 
 
 @pytest.fixture(params=["pasted", *(path.name for path in WORKFLOWS)])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_flopbudget.github.base import base_commit, git_in
-from pytest_flopbudget.github.event import PullRequest
+from pytest_flopbudget.github.event import MergeGroup, PullRequest, Push
 from pytest_flopbudget.github.rest import GitHubError
 
 from .repositories import ALONE, Server, git
@@ -122,6 +122,23 @@ def test_a_base_that_cannot_be_fetched_says_what_to_write(history: History, tmp_
 
 def test_a_run_that_is_about_no_pull_request_has_no_base(tmp_path: Path) -> None:
     assert base_commit(git_in(tmp_path), None, "") is None
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_the_base_of_a_merge_group_is_the_one_that_the_event_names(
+    history: History, tmp_path: Path, depth: int
+) -> None:
+    here = history.server.checkout(tmp_path / "here", "refs/pull/7/merge", depth=depth)
+    sha = base_commit(git_in(here), MergeGroup(base_sha=history.fork), "")
+    assert sha == history.fork
+    assert git(here, "show", f"{sha}:a") == "1"
+
+
+def test_a_push_is_held_against_a_named_base_alone(history: History, tmp_path: Path) -> None:
+    here = history.server.checkout(tmp_path / "here", "refs/heads/main", depth=0)
+    push = Push(sha=history.main, is_to_default_branch=True)
+    assert base_commit(git_in(here), push, "") is None
+    assert base_commit(git_in(here), push, "HEAD~1") == history.fork
 
 
 def test_histories_that_never_meet_have_no_base(tmp_path: Path) -> None:

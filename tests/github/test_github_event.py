@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from pytest_flopbudget.github.event import PullRequest, parse_pull_request, read_pull_request
+from pytest_flopbudget.github.event import (
+    MergeGroup,
+    PullRequest,
+    Push,
+    parse_merge_group,
+    parse_pull_request,
+    parse_push,
+    read_default_branch,
+    read_event,
+    read_pull_request,
+)
 from pytest_flopbudget.github.rest import GitHubError
 
 from .api_mock import REPOSITORY
@@ -83,3 +93,73 @@ def test_an_unreadable_event_file_is_named(tmp_path: Path, content: bytes | None
     environ = {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_EVENT_PATH": str(path)}
     with pytest.raises(GitHubError, match=r"GITHUB_EVENT_PATH: cannot read '.*event.json'$"):
         read_pull_request(environ)
+
+
+PAYLOADS = Path(__file__).parent / "payloads"
+
+
+def kept(name: str) -> Any:
+    """An event as GitHub publishes it."""
+    return json.loads((PAYLOADS / name).read_text())
+
+
+def test_a_merge_group_names_its_base() -> None:
+    # By eye in the payload.
+    expected = MergeGroup(base_sha="380387fbc80638b734a49e1be1c4dfec1c01b33c")
+    assert parse_merge_group(kept("merge_group.checks_requested.json")) == expected
+
+
+@pytest.mark.parametrize(
+    ("ref", "is_to_default_branch"),
+    [("refs/heads/master", True), ("refs/heads/topic", False), ("refs/tags/master", False)],
+)
+def test_a_push_is_to_the_default_branch_or_not(ref: str, is_to_default_branch: bool) -> None:
+    payload = {**kept("push.json"), "ref": ref}
+    assert parse_push(payload) == Push(
+        sha="6113728f27ae82c7b1a177c8d03f9e96e0adf246", is_to_default_branch=is_to_default_branch
+    )
+
+
+def test_a_push_that_deletes_a_branch_leaves_nothing_to_measure() -> None:
+    with pytest.raises(GitHubError, match="deletes refs/heads/master: there is nothing to measure"):
+        parse_push({**kept("push.json"), "after": "0" * 40})
+
+
+@pytest.mark.parametrize("payload", [{}, [], None, {"merge_group": {"base_sha": "--x"}}])
+def test_a_payload_of_no_merge_group_is_one_line(payload: Any) -> None:
+    with pytest.raises(GitHubError, match=r"^the event's payload describes no merge group$"):
+        parse_merge_group(payload)
+
+
+@pytest.mark.parametrize("payload", [{}, [], None, {"after": "a" * 40}, {"after": "--x"}])
+def test_a_payload_of_no_push_is_one_line(payload: Any) -> None:
+    with pytest.raises(GitHubError, match=r"^the event's payload describes no push$"):
+        parse_push(payload)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "kind"),
+    [
+        ("pull_request", "pull_request.synchronize.json", PullRequest),
+        ("merge_group", "merge_group.checks_requested.json", MergeGroup),
+        ("push", "push.json", Push),
+        ("workflow_dispatch", "push.json", type(None)),
+        ("schedule", "push.json", type(None)),
+        ("pull_request_target", "pull_request.synchronize.json", type(None)),
+    ],
+)
+def test_the_event_s_name_says_how_its_payload_is_read(name: str, file: str, kind: type) -> None:
+    environ = {
+        "GITHUB_EVENT_NAME": name,
+        "GITHUB_EVENT_PATH": str(PAYLOADS / file),
+        "GITHUB_REPOSITORY": REPOSITORY,
+    }
+    assert type(read_event(environ)) is kind
+
+
+@pytest.mark.parametrize(
+    ("file", "branch"),
+    [("merge_group.checks_requested.json", "main"), ("push.json", "master")],
+)
+def test_every_event_names_the_default_branch(file: str, branch: str) -> None:
+    assert read_default_branch({"GITHUB_EVENT_PATH": str(PAYLOADS / file)}) == branch

@@ -63,7 +63,7 @@ def cholesky(a: Tensor, *_args: Any, out: Any, **_: Any) -> int:
 
     a: [..., n, n] -> out: the same shape
     Counts n^3/3 for each matrix.
-    Source: Golub and Van Loan, Matrix Computations, 4th ed., 4.2 and 4.4.
+    Source: LAPACK Working Note 41, appendix C, xPOTRF and xSYTRF.
     """
     return each_matrix(a, a.shape[-1] ** 3)
 
@@ -85,7 +85,7 @@ def cholesky_solve(b: Tensor, factor: Tensor, *_args: Any, out: Tensor, **_: Any
 
     b: [..., n, k], factor: [..., n, n] -> out: [..., n, k]
     Counts two triangular solves of n^2 for each of the k right-hand sides.
-    Source: Golub and Van Loan, 4th ed., 4.2; LAPACK Working Note 41, xPOTRS.
+    Source: LAPACK Working Note 41, xPOTRS.
     """
     return solve(factor.shape[-1], out)
 
@@ -97,7 +97,7 @@ def lu(a: Tensor, *_args: Any, out: Any, **_: Any) -> int:
     a: [..., m, n] -> out: its factors
     Counts mn^2 - n^3/3 for each matrix with m >= n, which is 2n^3/3 when it is square,
     and m^2 n - m^3/3 for a wide one.
-    Source: Golub and Van Loan, 4th ed., 3.2 and 3.4.
+    Source: LAPACK Working Note 41, xGETRF; a wide matrix as LAPACK's own dopla.f has it.
     """
     return each_matrix(a, lu_thirds(a))
 
@@ -108,7 +108,7 @@ def lu_solve(factors: Tensor, *_args: Any, out: Tensor, **_: Any) -> int:
 
     factors: [..., n, n] -> out: [..., n, k], or [..., k, n] from the right
     Counts two triangular solves of n^2 for each of the k right-hand sides.
-    Source: Golub and Van Loan, 4th ed., 3.2.
+    Source: LAPACK Working Note 41, xGETRS and xSYTRS.
     """
     return solve(factors.shape[-1], out)
 
@@ -120,7 +120,7 @@ def linalg_solve(a: Tensor, _b: Tensor, *, out: Any, **_: Any) -> int:
     a: [..., n, n] -> out: [..., n, k] or [..., n], or [..., k, n] from the right
     Counts 2n^3/3 for the LU factorisation of each matrix, and 2n^2 for each of the k
     right-hand sides.
-    Source: Golub and Van Loan, 4th ed., 3.2.
+    Source: LAPACK Working Note 41, xGETRF and xGETRS.
     """
     return each_matrix(a, lu_thirds(a)) + solve(a.shape[-1], first(out))
 
@@ -174,7 +174,7 @@ def solve_triangular(
     a: [..., n, n] -> out: [..., n, k], or [..., k, n] from the right
     Counts n^2 for each of the k right-hand sides: n divisions, none where the diagonal
     is ones, and n(n - 1)/2 multiplies and subtractions.
-    Source: Golub and Van Loan, 4th ed., 3.1.
+    Source: LAPACK Working Note 41, xTRSM and its note on unit triangles.
     """
     return (a.shape[-1] - bool(unitriangular)) * out.numel() * real_factor(out)
 
@@ -194,7 +194,7 @@ def triangular_solve(
 
     a: [..., n, n] -> out: [..., n, k], and a copy of a
     Counts as `linalg_solve_triangular`.
-    Source: Golub and Van Loan, 4th ed., 3.1.
+    Source: LAPACK Working Note 41, xTRSM and its note on unit triangles.
     """
     return solve_triangular(a, _b, out=first(out), unitriangular=unitriangular)
 
@@ -207,7 +207,7 @@ def qr(a: Tensor, mode: str = "reduced", *, out: Any) -> int:
     Counts, for each matrix with m >= n, 2mn^2 - 2n^3/3 for R, and as much again to form Q
     in mode "reduced"; in mode "complete" 4(m^2 n - mn^2 + n^3/3) to form Q, in mode "r"
     nothing. A wide matrix has m reflections, and R takes 2m^2 n - 2m^3/3.
-    Source: Golub and Van Loan, 4th ed., 5.2; LAPACK Working Note 41, xGEQRF and xORGQR.
+    Source: LAPACK Working Note 41, xGEQRF and xORGQR.
     """
     thirds = qr_thirds(a)
     rows, columns = a.shape[-2:]
@@ -224,7 +224,7 @@ def geqrf(a: Tensor, *, out: Any) -> int:
 
     a: [..., m, n] -> out: the same shape, and [..., min(m, n)]
     Counts 2mn^2 - 2n^3/3 for each matrix with m >= n, 2m^2 n - 2m^3/3 for a wide one.
-    Source: Golub and Van Loan, 4th ed., 5.2; LAPACK Working Note 41, xGEQRF.
+    Source: LAPACK Working Note 41, xGEQRF.
     """
     return each_matrix(a, qr_thirds(a))
 
@@ -270,18 +270,27 @@ def lstsq(
 
     a: [..., m, n], b: [..., m, k] -> out: [..., n, k]
     Counts, with r <= s the sides of a, 2sr^2 - 2r^3/3 for its QR factorisation and
-    4sr - r^2 for each right-hand side; with the drivers gelsd and gelss 4sr^2 - 4r^3/3 to
-    make it bidiagonal and 4sr for each.
-    Source: Golub and Van Loan, 4th ed., 5.3 and 5.4; the search for the rank and the
-    singular values of a bidiagonal matrix are of lower order.
+    4sr - r^2 for each right-hand side; for a wide matrix 2r^2 (s - r) more to make R square,
+    but not with the driver gels. With gelsd the smaller of 4sr^2 - 4r^3/3 and 2sr^2 + 2r^3 to
+    make it bidiagonal, with gelss 4sr^2 + 8r^3 for the singular values and V, and 4sr for
+    each right-hand side, 2r^2 more where a QR factorisation comes first.
+    Source: LAPACK Working Note 41, appendix C, xGEQRF, xGEQRS, xTZRZF and xGEBRD; Golub and
+    Van Loan, 4th ed., 8.6 for gelss. The search for the rank is of lower order.
     """
     solution = first(out)
     short, long = sorted(a.shape[-2:])
     columns = solution.numel() // max(1, a.shape[-1])  # of all matrices
-    if driver in ("gelsd", "gelss"):
-        each, thirds = 4 * long * short, 2 * qr_thirds(a)
+    each = 4 * long * short
+    if driver == "gelss":
+        thirds = 12 * long * short**2 + 24 * short**3
+    elif driver == "gelsd":
+        direct, after_qr = 2 * qr_thirds(a), 6 * long * short**2 + 6 * short**3
+        thirds = min(direct, after_qr)
+        each += 2 * short**2 if after_qr < direct else 0
     else:
-        each, thirds = 4 * long * short - short * short, qr_thirds(a)
+        thirds, each = qr_thirds(a), each - short**2
+        if driver != "gels" and a.shape[-2] < a.shape[-1] and a.device.type == "cpu":
+            thirds += 6 * short**2 * (long - short)  # gelsy, which elsewhere is not to be had
     return each_matrix(a, thirds) + columns * each * real_factor(a)
 
 

@@ -1,6 +1,7 @@
 """Singular values, eigenvalues and functions of matrices: conventions for what iterates.
 
-Rounded down for each matrix, plain arithmetic and no MACs, four times for complex ones.
+Rounded down for each matrix, plain arithmetic and no MACs, four times for complex ones: a
+convention as well, since what iterates on a real band turns complex vectors by real rotations.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ def svd_thirds(m: int, n: int, *, vectors: bool, is_full: bool) -> int:
     """Three times the FLOPs of a singular value decomposition, m >= n.
 
     The smaller column of the table: Golub and Reinsch's algorithm, or the one that takes
-    a QR factorisation before.
+    a QR factorisation before. With a part of U it is never dearer than with all of it.
     """
     if not vectors:
         return min(12 * m * n * n - 4 * n**3, 6 * m * n * n + 6 * n**3)
+    full = 12 * m * m * n + min(24 * m * n * n + 27 * n**3, 66 * n**3)
     if is_full:
-        return 12 * m * m * n + min(24 * m * n * n + 27 * n**3, 66 * n**3)
-    return min(42 * m * n * n + 24 * n**3, 18 * m * n * n + 60 * n**3)
+        return full
+    return min(full, 42 * m * n * n + 24 * n**3, 18 * m * n * n + 60 * n**3)
 
 
 def _svd(a: Tensor, *, vectors: bool, is_full: bool = False) -> int:
@@ -39,11 +41,13 @@ def svd(
     """FLOPs of a singular value decomposition.
 
     a: [..., m, n], or [..., n, m], with m >= n -> out: [..., m, n], [..., n], [..., n, n]
-    Counts, for each matrix, the smaller of 14mn^2 + 8n^3 and 6mn^2 + 20n^3; with all of U
-    that of 4m^2 n + 8mn^2 + 9n^3 and 4m^2 n + 22n^3; without vectors that of
-    4mn^2 - 4n^3/3 and 2mn^2 + 2n^3.
-    Source: Golub and Van Loan, 4th ed., 8.6: Golub-Reinsch and R-SVD. They iterate, so it
-    is a convention.
+    Counts, for each matrix with all of U, the smaller of 4m^2 n + 8mn^2 + 9n^3 and
+    4m^2 n + 22n^3; with n columns of U the smallest of these, 14mn^2 + 8n^3 and
+    6mn^2 + 20n^3; without vectors that of 4mn^2 - 4n^3/3 and 2mn^2 + 2n^3.
+    Source: Golub and Van Loan, 4th ed., 8.6, Figure 8.6.1: Golub-Reinsch and R-SVD; without
+    vectors xGEBRD, and xGEQRF before it, of LAPACK Working Note 41, appendix C. They
+    iterate, so it is a convention: torch runs xGESDD, which divides and conquers, and for
+    which the LAPACK Users' Guide gives 6.67n^3 for a square matrix.
     """
     return _svd(a, vectors=compute_uv, is_full=full_matrices)
 
@@ -54,7 +58,9 @@ def singular_values(a: Tensor, *, out: Tensor, **_: Any) -> int:
 
     a: [..., m, n], or [..., n, m], with m >= n -> out: [..., n]
     Counts the smaller of 4mn^2 - 4n^3/3 and 2mn^2 + 2n^3 for each matrix.
-    Source: Golub and Van Loan, 4th ed., 8.6: Golub-Reinsch and R-SVD, a convention.
+    Source: LAPACK Working Note 41, appendix C, xGEBRD, and xGEQRF before it; what iterates
+    after it is of lower order (Templates for the Solution of Algebraic Eigenvalue
+    Problems, 6.2).
     """
     return _svd(a, vectors=False)
 
@@ -65,8 +71,9 @@ def eigh(a: Tensor, _uplo: str = "L", compute_v: bool = True, *, out: Any, **_: 
 
     a: [..., n, n] -> out: [..., n] and [..., n, n]
     Counts 9n^3 for each matrix, and 4n^3/3 without the vectors.
-    Source: Golub and Van Loan, 4th ed., 8.3: the symmetric QR algorithm. It iterates, so
-    it is a convention.
+    Source: Templates for the Solution of Algebraic Eigenvalue Problems, 4.2: 8n^3/3 to make
+    it tridiagonal and a little over 6n^3 to iterate, which Golub and Van Loan, 4th ed.,
+    8.3, round to 9n^3. A convention: torch runs xSYEVD, which divides and conquers.
     """
     return each_matrix(a, (27 if compute_v else 4) * a.shape[-1] ** 3)
 
@@ -77,7 +84,8 @@ def eigvalsh(a: Tensor, *_args: Any, out: Tensor, **_: Any) -> int:
 
     a: [..., n, n] -> out: [..., n]
     Counts 4n^3/3 for each matrix.
-    Source: Golub and Van Loan, 4th ed., 8.3: the symmetric QR algorithm, a convention.
+    Source: LAPACK Working Note 41, appendix C, xSYTRD; what iterates after it is of lower
+    order (Templates for the Solution of Algebraic Eigenvalue Problems, 4.2).
     """
     return eigh(a, "L", False, out=out)
 
@@ -89,8 +97,9 @@ def eig(a: Tensor, *, out: Any) -> int:
     a: [..., n, n] -> out: [..., n] and [..., n, n]
     Counts 79n^3/3 for each matrix: 25n^3 for the Schur form, n^3/3 for its eigenvectors
     and n^3 to turn them back.
-    Source: Golub and Van Loan, 4th ed., 7.5; the 26.33n^3 of the LAPACK Users' Guide. It
-    iterates, so it is a convention.
+    Source: Templates for the Solution of Algebraic Eigenvalue Problems, 7.3, "a crude
+    estimate"; with the eigenvectors the 26.33n^3 of the LAPACK Users' Guide, 3rd ed., Table
+    3.13. It iterates, so it is a convention.
     """
     return each_matrix(a, 79 * a.shape[-1] ** 3)
 
@@ -101,7 +110,8 @@ def eigvals(a: Tensor, *, out: Tensor) -> int:
 
     a: [..., n, n] -> out: [..., n]
     Counts 10n^3 for each matrix.
-    Source: Golub and Van Loan, 4th ed., 7.5: the QR algorithm, a convention.
+    Source: Templates for the Solution of Algebraic Eigenvalue Problems, 7.3, and the LAPACK
+    Users' Guide, 3rd ed., Table 3.13: the QR algorithm, a convention.
     """
     return each_matrix(a, 30 * a.shape[-1] ** 3)
 

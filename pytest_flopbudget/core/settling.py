@@ -1,0 +1,277 @@
+"""The gate's policy over a comparison: what is not the change's doing, and what was accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Final
+
+from pytest_flopbudget.core.acceptance import Acceptance
+from pytest_flopbudget.core.bounds import Span, baseline_bound
+from pytest_flopbudget.core.comparison import (
+    Accepted,
+    BudgetChange,
+    Comparison,
+    Delta,
+    Standing,
+)
+from pytest_flopbudget.core.loosening import lost_test
+from pytest_flopbudget.core.metrics import UNCOUNTED, Kind, metric_named
+from pytest_flopbudget.core.pairing import value_of
+from pytest_flopbudget.core.quantity import exact, format_pair
+from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
+from pytest_flopbudget.core.verdicts import Outcome, Verdict
+
+_LONGEST_LINE: Final = 200
+
+
+def settle(
+    comparison: Comparison, base: Report | None, acceptances: Sequence[Acceptance]
+) -> Comparison:
+    """The comparison with what does not fail set apart, and the standing that is left.
+
+    base: the report that it was made with. A limit that the base breaks too, and no less,
+    is `pre_existing`. What an acceptance covers is `accepted`. A budgeted test that the
+    head's run left out, and the base's did not, counts as loosened.
+    """
+    sides = _Base.of(comparison, base)
+    own = [delta for delta in comparison.over if not sides.breaks_too(delta)]
+    pre_existing = tuple(delta for delta in comparison.over if delta not in own)
+    book = _Book(acceptances=tuple(acceptances))
+    over = tuple(delta for held in own for delta in book.settled_delta(held))
+    loosened = tuple(
+        left
+        for change in (*comparison.loosened, *sides.left_out(comparison))
+        for left in book.settled_change(change)
+    )
+    return replace(
+        comparison,
+        standing=_standing(comparison, bool(over), bool(loosened), bool(book.accepted)),
+        over=over,
+        loosened=loosened,
+        pre_existing=pre_existing,
+        accepted=tuple(book.accepted),
+        notes=(*comparison.notes, *book.notes, *book.idle()),
+    )
+
+
+def _standing(
+    comparison: Comparison, is_over: bool, is_loosened: bool, is_accepted: bool
+) -> Standing:
+    if is_over:
+        return Standing.OVER
+    if is_loosened:
+        return Standing.NEEDS_APPROVAL
+    if is_accepted:
+        return Standing.ACCEPTED
+    return Standing.WITHIN if comparison.measured_tests else Standing.NOTHING_MEASURED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Base:
+    """The base's tests by the id that the head gives them, and the head's uncounted operators."""
+
+    tests: Mapping[str, TestReport]
+    uncounted: Mapping[tuple[str, str], frozenset[str]]
+
+    @staticmethod
+    def of(comparison: Comparison, base: Report | None) -> _Base:
+        new_ids = {rename.before: rename.after for rename in comparison.renamed}
+        uncounted: dict[tuple[str, str], frozenset[str]] = {}
+        for row in comparison.uncounted:
+            key = row.place.test, row.place.region
+            uncounted[key] = uncounted.get(key, frozenset()) | {row.operator.operator}
+        return _Base(
+            tests={new_ids.get(test.id, test.id): test for test in base.tests} if base else {},
+            uncounted=uncounted,
+        )
+
+    def breaks_too(self, delta: Delta) -> bool:
+        """Whether the base breaks this limit as well, and the head does so by no more."""
+        test, now = self.tests.get(delta.place.test), delta.verdict
+        if test is None or now is None or now.outcome is Outcome.REGRESSED:
+            return False
+        # Where its test was expected to fail, the base's break was held against nobody.
+        if test.outcome is TestOutcome.XFAILED:
+            return False
+        key = delta.place.region, delta.place.metric
+        then = next((v for v in test.verdicts if (v.region, v.metric) == key), None)
+        if then is None or not then.is_failure or then.outcome is not now.outcome:
+            return False
+        if delta.place.metric == UNCOUNTED.name:
+            return self._uncounted_now(delta) <= _uncounted_then(test, delta.place.region)
+        if now.outcome is Outcome.NOT_MEASURED:
+            return True
+        return _is_no_worse(delta, then, now) and not _has_regressed(delta, test)
+
+    def _uncounted_now(self, delta: Delta) -> frozenset[str]:
+        return self.uncounted.get((delta.place.test, delta.place.region), frozenset())
+
+    def left_out(self, comparison: Comparison) -> Iterator[BudgetChange]:
+        """The budgeted tests that the head's run did not come to, and nothing else tells of."""
+        told = {t for change in comparison.loosened if change.what == "test" for t in change.tests}
+        for entry in comparison.not_measured:
+            test = self.tests.get(entry.place.test)
+            if test is None or not entry.is_left_out or not test.budgets:
+                continue
+            if entry.place.test not in told:
+                yield lost_test(test, replace(test, id=entry.place.test), entry.reason)
+
+
+def _uncounted_then(test: TestReport, region: str) -> frozenset[str]:
+    measurement = test.measurement(region)
+    rows = () if measurement is None else measurement.uncounted
+    return frozenset(row.operator for row in rows)
+
+
+def _is_no_worse(delta: Delta, then: Verdict, now: Verdict) -> bool:
+    """Whether the head is on the same side of its bound as the base, and no farther out.
+
+    Timings of two runs cannot be held against each other: of those it is enough that both
+    break their bound. A bound that was tightened must not be what breaks.
+    """
+    if None in (then.value, then.bound, now.value, now.bound):
+        return False
+    before, was = exact(then.value or 0), exact(then.bound or 0)
+    after, bound = exact(now.value or 0), exact(now.bound or 0)
+    is_above = after > bound
+    if is_above != (before > was):
+        return False
+    if not _is_beyond(_near_end(delta, after, is_above=is_above), was, is_above=is_above):
+        return False
+    if delta.metric.kind is Kind.SAMPLED or (delta.metric.kind is Kind.MACHINE and not delta.base):
+        return True
+    if delta.limit is not None and delta.limit.ratio_to is not None:
+        # What it is a share of may have moved: the shares are held against each other.
+        before, after = before * bound, after * was
+    return after <= before if is_above else after >= before
+
+
+def _near_end(delta: Delta, value: Fraction, *, is_above: bool) -> Fraction:
+    """The end of the head's interval that is nearest to what is allowed."""
+    known = delta.head
+    end = None if known is None else (known.low if is_above else known.high)
+    return value if end is None else exact(end)
+
+
+def _is_beyond(value: Fraction, bound: Fraction, *, is_above: bool) -> bool:
+    return value > bound if is_above else value < bound
+
+
+def _has_regressed(delta: Delta, test: TestReport) -> bool:
+    """Whether the limit's bound on growth, which the absolute one hides, is broken as well."""
+    allowed = None if delta.limit is None else delta.limit.vs_baseline
+    before = value_of(test, delta.place.region, delta.place.metric)
+    if allowed is None or before is None or delta.head is None or delta.base is None:
+        return False
+    if delta.metric.kind is Kind.SAMPLED:
+        return False
+    better = delta.metric.better
+    bound = baseline_bound(exact(before.value), allowed, better)
+    head = Span.point(exact(delta.head.value))
+    return bound.outcome(head, better) is Outcome.REGRESSED
+
+
+@dataclass(slots=True, kw_only=True)
+class _Book:
+    """The acceptances, and what each was good for."""
+
+    acceptances: tuple[Acceptance, ...]
+    accepted: list[Accepted] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    meant: set[Acceptance] = field(default_factory=set)
+    """Those that speak of something that fails, whether or not it is within their cap."""
+
+    def settled_delta(self, delta: Delta) -> Iterator[Delta]:
+        """The delta, unless it is accepted; with what was accepted in vain in its sentence."""
+        verdict = delta.verdict
+        if verdict is None or verdict.value is None or verdict.bound is None:
+            yield delta
+            return
+        value = exact(verdict.value)
+        is_floor = value < exact(verdict.bound)
+        short: Acceptance | None = None
+        for acceptance in self._for(delta.place.test, delta.place.metric, is_floor=is_floor):
+            if _reaches(acceptance, value):
+                self.accepted.append(Accepted(acceptance=acceptance, delta=delta))
+                return
+            short = short or acceptance
+        if short is not None:
+            reason = f"{verdict.reason}; {_exceeded(short, value, 'this')}"
+            delta = replace(delta, verdict=replace(verdict, reason=reason))
+        yield delta
+
+    def settled_change(self, change: BudgetChange) -> Iterator[BudgetChange]:
+        """What is left of the change once the tests that an acceptance covers are taken out."""
+        covering: dict[Acceptance | None, list[str]] = {}
+        for name in change.tests or (change.source,):
+            covering.setdefault(self._covering(change, name), []).append(name)
+        if None not in covering and len(covering) == 1:
+            self.accepted.append(Accepted(acceptance=self._only(covering), change=change))
+            return
+        for acceptance, names in covering.items():
+            part = _part_of(change, names)
+            if acceptance is None:
+                yield part
+            else:
+                self.accepted.append(Accepted(acceptance=acceptance, change=part))
+
+    @staticmethod
+    def _only(covering: Mapping[Acceptance | None, list[str]]) -> Acceptance:
+        (acceptance,) = (one for one in covering if one is not None)
+        return acceptance
+
+    def idle(self) -> Iterator[str]:
+        """A note for each acceptance that speaks of nothing that fails."""
+        for acceptance in self.acceptances:
+            if acceptance not in self.meant:
+                yield f"accepts nothing: {_shortened(acceptance.line)}"
+
+    def _covering(self, change: BudgetChange, name: str) -> Acceptance | None:
+        """The acceptance of the change, as far as it is about this test."""
+        if change.bound is None:
+            return next(self._for(name, "", is_floor=False), None)
+        short: Acceptance | None = None
+        for acceptance in self._for(name, change.metric, is_floor=change.is_floor):
+            if _reaches(acceptance, change.bound):
+                return acceptance
+            short = short or acceptance
+        if short is not None:
+            which = f"{name} {change.metric}"
+            self.notes.append(f"{which}: {_exceeded(short, change.bound, 'the new limit')}")
+        return None
+
+    def _for(self, name: str, metric: str, *, is_floor: bool) -> Iterator[Acceptance]:
+        for acceptance in self.acceptances:
+            is_about = acceptance.metric == metric and acceptance.is_floor is is_floor
+            if is_about and acceptance.covers(name):
+                self.meant.add(acceptance)
+                yield acceptance
+
+
+def _reaches(acceptance: Acceptance, amount: Fraction) -> bool:
+    if acceptance.cap is None:
+        return False
+    return amount >= acceptance.cap if acceptance.is_floor else amount <= acceptance.cap
+
+
+def _exceeded(acceptance: Acceptance, amount: Fraction, what: str) -> str:
+    """What was accepted, and that it is not enough."""
+    cap, given = format_pair(acceptance.cap or 0, amount, metric_named(acceptance.metric).dimension)
+    return f"accepted {'down' if acceptance.is_floor else 'up'} to {cap}, and {what} is {given}"
+
+
+def _part_of(change: BudgetChange, tests: list[str]) -> BudgetChange:
+    """The change as far as it is about these of its tests."""
+    is_first = tests[:1] == list(change.tests[:1])
+    return replace(
+        change,
+        tests=tuple(test for test in change.tests if test in tests),
+        file=change.file if is_first else tests[0].partition("::")[0],
+        line=change.line if is_first else 0,
+    )
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..."

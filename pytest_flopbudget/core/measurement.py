@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, Final
 
 from pytest_flopbudget.core.metrics import Better
@@ -39,15 +40,13 @@ class Counts:
     @staticmethod
     def total(rows: Iterable[Counts]) -> Counts:
         """The sum of the rows."""
-        sums = dict.fromkeys(COUNTED, 0)
-        for row in rows:
-            for name in COUNTED:
-                sums[name] += getattr(row, name)
-        return Counts(**sums)
+        sums = map(sum, zip(*map(_counted, rows), strict=True))
+        return Counts(**dict(zip(COUNTED, sums, strict=False)))
 
 
 COUNTED: Final = tuple(f.name for f in fields(Counts))
 """The metrics that add up over modules and operators, in catalogue order."""
+_counted: Final = attrgetter(*COUNTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +77,8 @@ class ModuleSpending:
     @property
     def own(self) -> Counts:
         """The sum over this module's own operators."""
+        if len(self.operators) == 1:
+            return self.operators[0].counts
         return Counts.total(row.counts for row in self.operators)
 
 

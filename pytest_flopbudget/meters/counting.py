@@ -203,10 +203,11 @@ class CountingMode(TorchDispatchMode):
         ids = []
         try:
             for tensor in inputs:
-                key = id(tensor.untyped_storage())
+                storage = tensor.untyped_storage()
+                key = id(storage)
                 ids.append(key)
                 if key not in entries:
-                    ledger.touch(tensor, self._current())
+                    ledger.touch_storage(tensor, storage, self._current())
         except (NotImplementedError, RuntimeError):
             for tensor in inputs:
                 ledger.touch(tensor, self._current())
@@ -273,12 +274,13 @@ class CountingMode(TorchDispatchMode):
         outputs: list[Tensor],
     ) -> None:
         plan = operator.plan
+        every = [*inputs, *outputs]
         is_nested = any(tensor.is_nested for tensor in inputs)
         if is_nested and plan.nested_formula is None:
             self._book_parts(operator, row, args, kwargs)
             return
         rule = plan.nested_formula if is_nested else plan.formula
-        if any(tensor.layout in _SPARSE for tensor in (*inputs, *outputs)):
+        if not _SPARSE.isdisjoint([tensor.layout for tensor in every]):
             rule = plan.sparse_formula  # it costs by its non-zeros, not by its shape
         if plan.written_keywords:
             kwargs = {key: v for key, v in kwargs.items() if key not in plan.written_keywords}
@@ -289,8 +291,7 @@ class CountingMode(TorchDispatchMode):
             self.note_uncounted(plan.overload, inputs)
             return
         row.int_ops += work.int_ops
-        dtypes = {tensor.dtype for tensor in inputs}
-        dtypes.update([tensor.dtype for tensor in outputs])
+        dtypes = {tensor.dtype for tensor in every}
         if not dtypes.isdisjoint(_FLOATING):
             row.macs += work.macs
             row.arithmetic += work.arithmetic

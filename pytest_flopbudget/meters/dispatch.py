@@ -126,7 +126,7 @@ class DispatchPass:
         peak_memory, activation_memory, model_size: bytes; arithmetic_intensity: FLOP/B.
         """
         modules = tuple(self._modules())
-        total = Counts.total(module.own for module in modules)
+        total = Counts.total(row.counts for module in modules for row in module.operators)
         values: dict[str, int | float] = {
             "flops": total.flops,
             "macs": total.macs,
@@ -195,7 +195,11 @@ class DispatchPass:
     def _spendings(self) -> Iterator[tuple[Site, Counts, int]]:
         booked: dict[Site, Row] = {}
         for path, _, operator, row in self._rows():
-            booked.setdefault((path, operator), Row()).add(row)
+            site = path, operator
+            known = booked.get(site)
+            if known is None:
+                known = booked[site] = Row()
+            known.add(row)
         alive = self._ledger.at_peak() if self._ledger is not None else {}
         weights = self._weights.by_site if self._weights is not None else {}
         packed = self._weights.packed if self._weights is not None else {}

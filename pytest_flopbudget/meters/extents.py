@@ -21,6 +21,23 @@ class SeenMemory:
     def __init__(self) -> None:
         self._seen: dict[int, tuple[weakref.ref[Any], list[_Interval]]] = {}
 
+    def add_whole(self, tensor: Tensor) -> int:
+        """The bytes of what nearly every parameter is: alone in its storage, in one piece.
+
+        0 for any other strided tensor, of which nothing is noted then.
+        """
+        storage = tensor.untyped_storage()
+        key, nbytes = storage._cdata, tensor.nbytes
+        if (
+            key in self._seen
+            or nbytes != storage.nbytes()
+            or tensor.is_quantized
+            or not tensor.is_contiguous()
+        ):
+            return 0
+        self._seen[key] = (weakref.ref(storage), [(0, nbytes)])
+        return nbytes
+
     def add(self, tensor: Tensor) -> int:
         """Bytes of the tensor's elements that were not seen before; they now are.
 
@@ -29,12 +46,6 @@ class SeenMemory:
         storage = storage_of(tensor)
         holder: Any = tensor if storage is None else storage
         key: int = id(tensor) if storage is None else storage._cdata
-        if storage is not None and key not in self._seen and not tensor.is_quantized:
-            # What nearly every parameter is: alone in its storage, in one piece.
-            nbytes = tensor.nbytes
-            if nbytes == storage.nbytes() and tensor.is_contiguous():
-                self._seen[key] = (weakref.ref(holder), [(0, nbytes)] if nbytes else [])
-                return nbytes
         ref, known = self._seen.get(key, (None, []))
         if ref is None or ref() is not holder:
             known = []  # its address was that of another one, which is gone

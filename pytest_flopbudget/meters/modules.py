@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from threading import get_ident
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -56,7 +56,8 @@ class CallStack:
         self.base = base
         self.path = base
         self._owner = owner
-        self._frames: list[_Frame] = []
+        self.frames: list[_Frame] = []
+        """The calls in progress, the inner last."""
         self._switch_nrs: list[int] = [-1]
         self._switch_paths: list[str] = [base]
 
@@ -66,28 +67,21 @@ class CallStack:
         if node is None:
             return self.path
         number = node._sequence_nr()
-        if self._frames and self._frames[-1].backward_nr == number:
+        if self.frames and self.frames[-1].backward_nr == number:
             return self.path
         if number == _ACCUMULATE:
             return self._owner(node)
         return self._switch_paths[bisect_right(self._switch_nrs, number) - 1]
 
-    def frames(self) -> Iterator[tuple[str, nn.Module]]:
-        """Path and module of the calls in progress whose modules are alive, the inner first."""
-        for frame in reversed(self._frames):
-            if (module := frame.module()) is not None:
-                yield frame.path, module
-
-    def push(self, path: str, module: nn.Module) -> None:
-        """Note that a call has begun."""
-        node = _current_node()
+    def push(self, path: str, module: nn.Module, node: Any) -> None:
+        """Note that a call has begun, inside this node of autograd's or none."""
         number = None if node is None else node._sequence_nr()
-        self._frames.append(_Frame(path, weakref.ref(module), number))
+        self.frames.append(_Frame(path, weakref.ref(module), number))
         self.switch(path)
 
     def pop(self, module: nn.Module) -> bool:
         """Note that the module's call is over; false when it began before the region."""
-        frames = self._frames
+        frames = self.frames
         if frames and frames[-1].module() is module:
             frames.pop()
         elif any(frame.module() is module for frame in frames):
@@ -139,7 +133,9 @@ class ModulePaths:
         self._lazy: set[str] = set()
         self._roots: list[tuple[str, weakref.ref[nn.Module]]] = []
         self._names: dict[int, tuple[weakref.ref[nn.Module], dict[int, str]]] = {}
-        self._children: dict[int, tuple[weakref.ref[nn.Module], dict[int, list[Any]]]] = {}
+        self._children: dict[
+            int, tuple[weakref.ref[nn.Module], dict[int, tuple[Any, str, str]]]
+        ] = {}
         self._owners: dict[int, tuple[weakref.ref[Any], str]] = {}
         self.main = CallStack("", self._owner)
         self._stacks: dict[int, CallStack] = {}
@@ -149,7 +145,7 @@ class ModulePaths:
 
     def start(self) -> None:
         """Begin to follow the calls of this thread."""
-        self._stacks[threading.get_ident()] = self.main
+        self._stacks[get_ident()] = self.main
         self._handles = [
             register_module_forward_pre_hook(self._before),
             register_module_forward_hook(self._after, always_call=True),
@@ -163,12 +159,12 @@ class ModulePaths:
 
     def follow(self, base: str) -> CallStack:
         """The call stack of this thread from now on; `base` is what it works for."""
-        stack = self._stacks[threading.get_ident()] = CallStack(base, self._owner)
+        stack = self._stacks[get_ident()] = CallStack(base, self._owner)
         return stack
 
     def forget(self) -> None:
         """Follow this thread no longer."""
-        self._stacks.pop(threading.get_ident(), None)
+        self._stacks.pop(get_ident(), None)
 
     @property
     def roots(self) -> list[tuple[str, nn.Module]]:
@@ -180,11 +176,9 @@ class ModulePaths:
         ref, path = self._owners.get(id(variable), (None, ""))
         return path if ref is not None and ref() is variable else ""
 
-    def _stack(self) -> CallStack | None:
-        stack = self._stacks.get(threading.get_ident())
-        if stack is None and _current_node() is not None:
-            return self.main
-        return stack
+    def _stack(self, node: Any) -> CallStack | None:
+        stack = self._stacks.get(get_ident())
+        return self.main if stack is None and node is not None else stack
 
     def _before(self, module: nn.Module, _args: Any) -> None:
         if _tracing_state() is None:
@@ -194,11 +188,12 @@ class ModulePaths:
                 self._begin(module)
 
     def _begin(self, module: nn.Module) -> None:
-        stack = self._stack()
+        node = _current_node()
+        stack = self._stack(node)
         if stack is None or is_compiled(module):
             return
         path = self._path_of(module, stack)
-        stack.push(path, module)
+        stack.push(path, module, node)
         entry = self.called.get(path)
         if entry is None:
             entry = self.called[path] = ModuleCalls(type(module).__name__)
@@ -212,8 +207,10 @@ class ModulePaths:
                 self._end(module)
 
     def _end(self, module: nn.Module) -> None:
-        stack = self._stack()
+        stack = self._stacks.get(get_ident()) or self._stack(_current_node())
         if stack is None or not stack.pop(module):
+            return
+        if stack.frames and len(self._done) == len(self._roots):
             return
         for path, root in self._roots:
             if root() is module and path not in self._done:
@@ -224,11 +221,20 @@ class ModulePaths:
                 self._on_root_done(path, module)
 
     def _path_of(self, module: nn.Module, stack: CallStack) -> str:
-        for frame_path, above in stack.frames():
+        if stack.frames:
+            # What nearly every call is: that of a child of the module in progress.
+            frame = stack.frames[-1]
+            above = frame.module()
+            if above is not None and (child := self._child(above, module)) is not None:
+                return dotted(frame.path, child)
+        for frame in reversed(stack.frames):
+            above = frame.module()
+            if above is None:
+                continue
             child = self._child(above, module)
             if child is not None:
-                return dotted(frame_path, child)
-            if (path := self._below(frame_path, above, module)) is not None:
+                return dotted(frame.path, child)
+            if (path := self._below(frame.path, above, module)) is not None:
                 return path
         for root_path, root in self.roots:
             if (path := self._below(root_path, root, module)) is not None:
@@ -237,11 +243,13 @@ class ModulePaths:
 
     def _child(self, above: nn.Module, module: nn.Module) -> str | None:
         """The name of `module` when it is a child of `above`, which is what most calls are to."""
-        ref, children = self._children.get(id(above), (None, {}))
-        if ref is None or ref() is not above:
-            children = {id(child): found for *found, child in _children(above)}
-            self._children[id(above)] = (weakref.ref(above), children)
-        found = children.get(id(module))
+        known = self._children.get(id(above))
+        if known is None or known[0]() is not above:
+            children = {
+                id(child): (holder, key, name) for holder, key, name, child in _children(above)
+            }
+            known = self._children[id(above)] = (weakref.ref(above), children)
+        found = known[1].get(id(module))
         if found is None:
             return None
         holder, key, name = found

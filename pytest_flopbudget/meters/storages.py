@@ -58,8 +58,8 @@ class StorageLedger:
     its change of size, also when no operator makes it.
     """
 
-    def __init__(self, label: Callable[[Tensor], Site | None]) -> None:
-        """`label` tells whose parameter or buffer a tensor is, where that is known."""
+    def __init__(self, label: Callable[[Tensor, torch.UntypedStorage], Site | None]) -> None:
+        """`label` tells whose parameter or buffer a tensor's storage is, where that is known."""
         self._label = label
         self.entries: dict[int, _Entry] = {}
         """By the id of the storage's Python object, which lives as long as the storage."""
@@ -75,6 +75,7 @@ class StorageLedger:
         self._peak_at = 0
         self._before: dict[Site, int] = {}
         self._is_open = False
+        self._on_death = self._died  # bound once
         self.lock = threading.RLock()
         """To be held while booking when several threads do."""
 
@@ -95,7 +96,11 @@ class StorageLedger:
         for part in parts_of(tensor):
             storage = storage_of(part)
             if storage is not None and id(storage) not in self.entries:
-                self.enter_before(storage, self._label(tensor) or (path, INPUT))
+                self.touch_storage(tensor, storage, path)
+
+    def touch_storage(self, tensor: Tensor, storage: torch.UntypedStorage, path: str) -> None:
+        """Book an argument's storage, which is not booked yet, as one that was there before."""
+        self.enter_before(storage, self._label(tensor, storage) or (path, INPUT))
 
     def enter_before(self, storage: torch.UntypedStorage, site: Site) -> None:
         """Book a storage that was there before the region."""
@@ -141,7 +146,7 @@ class StorageLedger:
         return {site: (nbytes, own.get(site, 0)) for site, nbytes in alive.items() if nbytes}
 
     def _enter(self, storage: Any, nbytes: int, site: Site, *, is_own: bool) -> None:
-        ref = weakref.ref(storage, self._died)
+        ref = weakref.ref(storage, self._on_death)
         key = id(storage)
         self.entries[key] = (ref, nbytes, site, is_own)
         self._keys[id(ref)] = key

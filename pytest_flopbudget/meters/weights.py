@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -68,18 +69,19 @@ class Weights:
         """Note whose the storages of these parameters and buffers are."""
         with _disable_current_modes():
             for site, tensor in owned:
-                for part in parts_of(tensor):
+                for part in [tensor] if _is_plain(tensor) else parts_of(tensor):
                     storage = storage_of(part)
                     if storage is not None:
                         self._labels.setdefault(storage._cdata, (weakref.ref(storage), site))
 
-    def label(self, tensor: Tensor) -> Site | None:
+    def label(self, tensor: Tensor, storage: torch.UntypedStorage) -> Site | None:
         """The owner of the tensor's storage, if a root that was learnt owns it."""
-        original = ORIGINALS.get(tensor) if ORIGINALS else None
-        named = tensor if original is None else original()
-        storage = None if named is None else storage_of(named)
-        if storage is None:
-            return None
+        if ORIGINALS and (original := ORIGINALS.get(tensor)) is not None:
+            named = original()
+            known = None if named is None else storage_of(named)
+            if known is None:
+                return None
+            storage = known
         ref, site = self._labels.get(storage._cdata, (None, None))
         return site if ref is not None and ref() is storage else None
 
@@ -97,7 +99,11 @@ class Weights:
 
     def _count_tensor(self, site: Site, tensor: Tensor) -> None:
         is_trainable = site[1] == PARAMETER and tensor.requires_grad
-        parts = [tensor] if _is_plain(tensor) else parts_of(tensor)
+        is_plain = _is_plain(tensor)
+        if is_plain and (nbytes := self._seen.add_whole(tensor)):
+            self._add(site, tensor.numel(), nbytes, is_trainable=is_trainable)
+            return
+        parts = [tensor] if is_plain else parts_of(tensor)
         new = [self._seen.add(part) for part in parts]
         if not any(new):
             return
@@ -111,7 +117,9 @@ class Weights:
         self._add(site, elements, sum(new) + scales_nbytes(tensor), is_trainable=is_trainable)
 
     def _add(self, site: Site, elements: int, nbytes: int, *, is_trainable: bool = False) -> None:
-        sums = self._sums.setdefault(site, [0, 0, 0])
+        sums = self._sums.get(site)
+        if sums is None:
+            sums = self._sums[site] = [0, 0, 0]
         sums[0] += elements if site[1] == PARAMETER else 0
         sums[1] += elements if is_trainable else 0
         sums[2] += nbytes
@@ -150,6 +158,7 @@ def owned_and_lazy(path: str, root: nn.Module) -> tuple[list[tuple[Site, Tensor]
     return owned, tensors > len(owned)
 
 
+@lru_cache(maxsize=16384)
 def dotted(*names: str) -> str:
     """The path made of these parts, without the wrapper that `torch.compile` puts around."""
     kept = [name for name in names if name not in _NO_NAMES]

@@ -34,8 +34,11 @@ def declare_markers(config: pytest.Config) -> None:
 
 
 def has_marker(item: pytest.Item) -> bool:
-    """Whether one of the markers stands on the test, its class or its module."""
-    return any(item.get_closest_marker(name) is not None for name in ("flop_budget", *_SHORTHANDS))
+    """Whether one of the markers, or nearly one, stands on the test, its class or its module."""
+    return any(
+        mark.name == "flop_budget" or mark.name in _SHORTHANDS or re.fullmatch(_MISSPELT, mark.name)
+        for mark in item.iter_markers()
+    )
 
 
 def marked_budgets(item: pytest.Item, settings: ProjectSettings) -> list[Marker]:

@@ -190,6 +190,8 @@ def test_custom_operator_whose_work_is_not_seen_is_reported():
 
     m = measure(in_numpy, torch.randn(3, 3))
     assert [(u.operator, u.calls) for u in m.uncounted] == [("flopbudget_test.in_numpy.default", 1)]
+    # It ran, read 9 floats and wrote 9: no zero, though nothing inside was torch's.
+    assert (m.ops, m.bytes_moved, m.activation_memory) == (1, 2 * 9 * 4, 9 * 4)
     register_formula("flopbudget_test::in_numpy", lambda x, *, out: 2 * x.numel() * x.shape[0])
     m = measure(in_numpy, torch.randn(3, 3))
     assert (m.flops, m.uncounted) == (54, ())

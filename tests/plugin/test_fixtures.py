@@ -268,3 +268,32 @@ def test_what_a_test_measured_is_let_go_after_it(suite: Suite) -> None:
         """
     )
     assert suite.run(report=False).outcomes == {"passed": 3}
+
+
+def test_a_budgeted_region_that_raised_fails_a_test_that_goes_on(suite: Suite) -> None:
+    suite.write(
+        """
+        @pytest.mark.flop_budget(region="block", flops="1 MFLOP")
+        def test_raises(flopbudget):
+            with pytest.raises(ValueError), flopbudget.region("block"):
+                product()
+                raise ValueError
+        """
+    )
+    ran = suite.run()
+    assert ran.endings == {"test_raises": "over budget"}
+    assert "test_raises, region 'block', raised before its end, so that its flops say" in ran.words
+
+
+def test_an_error_of_ours_is_one_line_without_our_frames(suite: Suite) -> None:
+    suite.write(
+        """
+        def test_twice(flopbudget):
+            flopbudget(product)
+            flopbudget(product)
+        """
+    )
+    ran = suite.run()
+    assert ran.endings == {"test_twice": "failed"}
+    assert "test_it.py::test_twice: test_twice: the region without a name is measured" in ran.words
+    assert "session/testrun.py" not in ran.words

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .conftest import FLOPS, MACS, Suite
 
 SETTINGS = """
@@ -333,3 +335,11 @@ def test_a_ratio_to_a_name_that_two_tests_give_is_broken_and_says_so(suite: Suit
     ran = suite.run()
     assert (ran.code, ran.endings["test_small"]) == (1, "over budget")
     assert "several tests name a measurement 'big'" in ran.words
+
+
+@pytest.mark.parametrize("name", ["flops_budget", "flop_budgets", "mac_budget", "memory_budgets"])
+def test_a_marker_that_is_nearly_ours_is_refused(suite: Suite, name: str) -> None:
+    suite.write(f"@pytest.mark.{name}(flops=1)\ndef test_it(): product()")
+    ran = suite.run("-Wignore", report=False)
+    assert ran.result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"test_it.py::test_it: @{name}: did you mean @" in ran.words

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pytest_flopbudget.core.comparison import Accepted, BudgetChange, Comparison, Delta, Place
 from pytest_flopbudget.render.sentences import (
+    BROKEN_BEFORE,
     accepted_words,
     incomplete_words,
     loosened_words,
@@ -60,7 +61,7 @@ def findings(comparison: Comparison) -> Iterator[Finding]:
     for one in comparison.accepted:
         yield from _of_accepted(one)
     for delta in comparison.pre_existing:
-        yield _of_delta("pre-existing", Weight.INFORMATION, delta, " (the base breaks it too)")
+        yield _of_delta("pre-existing", Weight.INFORMATION, delta, f" ({BROKEN_BEFORE})")
 
 
 def _of_accepted(one: Accepted) -> Iterator[Finding]:

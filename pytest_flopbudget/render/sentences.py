@@ -15,6 +15,8 @@ from pytest_flopbudget.render.words import change_words, clean, explanation, plu
 LABEL: Final = "flopbudget-accept"
 """The label without which no line of a pull request accepts anything."""
 
+BROKEN_BEFORE: Final = "the base breaks it too"
+
 _FEWEST_DIGITS: Final = 4
 _MOST_DIGITS: Final = 24
 _NUDGE: Final = Fraction(1, 10**12)

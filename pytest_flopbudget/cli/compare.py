@@ -15,7 +15,7 @@ from pytest_flopbudget.core.acceptance import parse_acceptances
 from pytest_flopbudget.core.comparing import compare
 from pytest_flopbudget.core.comparison import Comparison, Standing
 from pytest_flopbudget.core.errors import FlopBudgetError
-from pytest_flopbudget.core.settling import settle
+from pytest_flopbudget.core.settling import hold_open, settle
 from pytest_flopbudget.render.code_quality import render_code_quality
 from pytest_flopbudget.render.github import annotate, outputs
 from pytest_flopbudget.render.json import render_json
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> Exit:
         acceptances, complaints = parse_acceptances(
             "" if args.accept is None else _text(args.accept)
         )
-        comparison = settle(comparison, before, acceptances)
+        comparison = hold_open(settle(comparison, before, acceptances), after)
         comparison = replace(comparison, notes=(*comparison.notes, *complaints))
     if args.format == "github":
         if args.output is not None:

@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,26 @@ class TestGate:
         paths = written("base.json", base), written("head.json", head)
         assert run(*paths) is plain
         assert run(*paths, "--gate") is gated
+
+    @pytest.mark.parametrize(
+        ("head", "plain", "gated"),
+        [
+            (one_test(10), Exit.WITHIN, Exit.USAGE),
+            (one_test(11), Exit.OVER, Exit.OVER),
+            (reported(), Exit.NOTHING_MEASURED, Exit.USAGE),
+        ],
+        ids=["within", "over", "nothing"],
+    )
+    def test_a_run_that_did_not_reach_its_end_does_not_pass_the_gate(
+        self, head: Report, plain: Exit, gated: Exit, capsys: Capture
+    ) -> None:
+        base = written("base.json", one_test(10))
+        cut = written("head.json", replace(head, is_interrupted=True))
+        assert run(base, cut) is plain
+        assert run(base, cut, "--gate") is gated
+        assert "the run was interrupted: what it did not reach is not judged" in " ".join(
+            capsys.readouterr().out.split()
+        )
 
     @pytest.mark.parametrize(("cap", "code"), [(12, Exit.WITHIN), (11, Exit.OVER)])
     def test_lines_of_a_file_or_of_standard_input_are_accepted(

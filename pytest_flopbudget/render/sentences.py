@@ -73,8 +73,21 @@ def way_out(change: BudgetChange) -> str:
     """What to do for the change to pass: take it back, or a label and this line."""
     return clean(
         f"take it back, or have it accepted: label {LABEL}, and a line in the description: "
-        f"{_accepting_line(change)}"
+        f"{accepting_line(change)}"
     )
+
+
+def accepting_line(change: BudgetChange) -> str:
+    """The line that accepts the change as it is, but for the reason."""
+    names = change.tests or (change.source,)
+    # Letters and not folders: the pattern is to end where the names part.
+    shared = os.path.commonprefix(names)  # noqa: RUF071 - as said above
+    tests = names[0] if len(names) == 1 else f"{shared}*"
+    if change.bound is None:
+        return f"{KEY}: {tests} removed - REASON"
+    sign = ">=" if change.is_floor else "<="
+    quantity = _quantity(change.bound, change.metric, is_floor=change.is_floor)
+    return f"{KEY}: {tests} {change.metric} {sign} {quantity} - REASON"
 
 
 def incomplete_words(comparison: Comparison) -> tuple[str, ...]:
@@ -94,18 +107,6 @@ def older_words(comparison: Comparison) -> str:
     if not comparison.base_age:
         return ""
     return f"compared with a commit that is {plural(comparison.base_age, 'commit')} older"
-
-
-def _accepting_line(change: BudgetChange) -> str:
-    names = change.tests or (change.source,)
-    # Letters and not folders: the pattern is to end where the names part.
-    shared = os.path.commonprefix(names)  # noqa: RUF071 - as said above
-    tests = names[0] if len(names) == 1 else f"{shared}*"
-    if change.bound is None:
-        return f"{KEY}: {tests} removed - REASON"
-    sign = ">=" if change.is_floor else "<="
-    quantity = _quantity(change.bound, change.metric, is_floor=change.is_floor)
-    return f"{KEY}: {tests} {change.metric} {sign} {quantity} - REASON"
 
 
 def _quantity(bound: Fraction, metric: str, *, is_floor: bool) -> str:

@@ -13,7 +13,7 @@ from pytest_flopbudget.core.budgets import Severity
 from pytest_flopbudget.core.comparing import compare
 from pytest_flopbudget.core.comparison import Comparison, Standing
 from pytest_flopbudget.core.merging import merge
-from pytest_flopbudget.core.report import Report
+from pytest_flopbudget.core.report import Report, Settings
 from pytest_flopbudget.core.settling import settle
 from pytest_flopbudget.github.approvals import LABEL as LABEL_THAT_IS_READ
 from pytest_flopbudget.render.github import Annotation, annotate, outputs
@@ -238,3 +238,21 @@ def test_the_line_that_is_offered_is_one_that_is_accepted(
     assert lines
     settled = settle(replace(compared, over=()), base, accepted)
     assert (settled.loosened, settled.notes) == ((), compared.notes)
+
+
+def test_what_is_loosened_in_the_settings_alone_is_accepted_by_its_line_too() -> None:
+    base = reported(settings=Settings(file="pyproject.toml", budgets={"small": {"macs": 5}}))
+    head = reported(
+        settings=Settings(
+            file="pyproject.toml",
+            configured_mode="report",
+            strict=False,
+            budgets={"small": {"macs": 6}},
+        )
+    )
+    compared = compare(base, head)
+    lines = [way_out(change).partition("description: ")[2] for change in compared.loosened]
+    assert len(lines) == 3
+    accepted, complaints = parse_acceptances("\n".join(lines))
+    assert complaints == ()
+    assert settle(compared, base, accepted).loosened == ()

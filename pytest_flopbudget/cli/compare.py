@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -15,17 +15,28 @@ from pytest_flopbudget.core.acceptance import parse_acceptances
 from pytest_flopbudget.core.comparing import compare
 from pytest_flopbudget.core.comparison import Comparison, Standing
 from pytest_flopbudget.core.errors import FlopBudgetError
-from pytest_flopbudget.core.settling import settle
+from pytest_flopbudget.core.settling import hold_open, settle
+from pytest_flopbudget.render.code_quality import render_code_quality
 from pytest_flopbudget.render.github import annotate, outputs
 from pytest_flopbudget.render.json import render_json
+from pytest_flopbudget.render.junit import render_junit
 from pytest_flopbudget.render.markdown import SUMMARY_BYTES, render_markdown
 from pytest_flopbudget.render.terminal import render_comparison
 from pytest_flopbudget.store.files import read_report
 
-_TEXTS: Final = {
+
+def _code_quality(comparison: Comparison) -> str:
+    """The issues at paths from the root of the repository, which GitLab needs."""
+    checkout = os.environ.get("CI_PROJECT_DIR")
+    return render_code_quality(comparison, locate=lambda file: _located(file, Path.cwd(), checkout))
+
+
+_TEXTS: Final[Mapping[str, Callable[[Comparison], str]]] = {
     "terminal": render_comparison,
     "markdown": render_markdown,
     "json": render_json,
+    "junit": render_junit,
+    "code-quality": _code_quality,
 }
 _STANDARD_INPUT: Final = Path("-")
 _EXITS: Final = {
@@ -51,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=[*_TEXTS, "github"],
         default="terminal",
-        help="github: annotations, the job summary and outputs, in a job of GitHub Actions",
+        help="github: annotations, the job summary and outputs, in a job of GitHub Actions; "
+        "code-quality: the report of GitLab of this name",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="write there, and not to standard output"
@@ -87,7 +99,7 @@ def run(args: argparse.Namespace) -> Exit:
         acceptances, complaints = parse_acceptances(
             "" if args.accept is None else _text(args.accept)
         )
-        comparison = settle(comparison, before, acceptances)
+        comparison = hold_open(settle(comparison, before, acceptances), after)
         comparison = replace(comparison, notes=(*comparison.notes, *complaints))
     if args.format == "github":
         if args.output is not None:

@@ -56,6 +56,16 @@ def settle(
     )
 
 
+def hold_open(comparison: Comparison, head: Report) -> Comparison:
+    """The settled comparison, which does not pass where the head's run never reached its end.
+
+    What is over budget is so whatever the rest would say; of all else nothing is known.
+    """
+    if not head.is_interrupted or comparison.standing is Standing.OVER:
+        return comparison
+    return replace(comparison, standing=Standing.INCOMPLETE)
+
+
 def _standing(
     comparison: Comparison, is_over: bool, is_loosened: bool, is_accepted: bool
 ) -> Standing:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from _pytest.skipping import xfailed_key
 from _pytest.unittest import TestCaseFunction
 
 from pytest_flopbudget.session.testrun import TestRun
@@ -45,6 +46,17 @@ def measured_item(item: pytest.Item, run: TestRun) -> Iterator[None]:
 def has_failed(item: pytest.Item) -> bool:
     """Whether a unittest-style test went wrong, which pytest notes on it and raises later."""
     return bool(getattr(item, "_excinfo", None))
+
+
+def must_not_pass(item: pytest.Item) -> bool:
+    """Whether pytest fails the test for passing, and would take a broken budget as its failure."""
+    expected = item.stash.get(xfailed_key, None)
+    if expected is None or not expected.strict or item.config.getoption("runxfail"):
+        return False
+    kinds = expected.raises
+    if isinstance(kinds, (type, tuple)):
+        return issubclass(pytest.fail.Exception, kinds)
+    return kinds is None
 
 
 def _repeat(item: pytest.Function, run: TestRun) -> None:

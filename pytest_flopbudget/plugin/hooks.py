@@ -17,7 +17,12 @@ from pytest_flopbudget.core.markers import resolve_budgets
 from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
 from pytest_flopbudget.core.settings import ProjectSettings, load_settings
 from pytest_flopbudget.core.verdicts import failures
-from pytest_flopbudget.plugin.calls import has_failed, measured_function, measured_item
+from pytest_flopbudget.plugin.calls import (
+    has_failed,
+    measured_function,
+    measured_item,
+    must_not_pass,
+)
 from pytest_flopbudget.plugin.markers import marked_budgets
 from pytest_flopbudget.plugin.options import (
     configured_mode,
@@ -126,7 +131,9 @@ class RunHooks:
         finally:
             test = self._finished[item.nodeid] = run.finish(is_complete=is_complete)
         over = failures(test.verdicts)
-        if is_complete and over and self._options.mode == "enforce":
+        # Not enforced, a budget fails no test: nor the one that must fail, and does for it.
+        is_failing = self._options.mode == "enforce" or must_not_pass(item)
+        if is_complete and over and is_failing:
             self._finished[item.nodeid] = replace(test, outcome=TestOutcome.OVER_BUDGET)
             pytest.fail("\n".join(verdict.reason for verdict in over), pytrace=False)
         return result

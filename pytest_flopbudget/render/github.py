@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pytest_flopbudget.core.comparison import BudgetChange, Comparison, Standing
-from pytest_flopbudget.render.words import (
-    change_words,
-    clean,
-    explanation,
-    names_of,
-    plural,
-    with_region,
+from pytest_flopbudget.core.comparison import Comparison, Place, Standing
+from pytest_flopbudget.render.sentences import (
+    BROKEN_BEFORE,
+    accepted_words,
+    incomplete_words,
+    loosened_words,
+    on_legs,
+    way_out,
 )
+from pytest_flopbudget.render.words import clean, explanation, names_of, plural, with_region
 
 MOST: Final = 9
 """Annotations of one level: GitHub keeps ten a step, and the tenth counts the rest."""
@@ -27,6 +28,9 @@ _VERDICTS: Final = {
     Standing.NEEDS_APPROVAL: "needs-approval",
     Standing.INCOMPLETE: "incomplete",
 }
+
+_WAITING: Final = frozenset({Standing.NEEDS_APPROVAL, Standing.INCOMPLETE})
+"""Where a loosened budget stands in the way by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,15 +52,7 @@ def annotate(
 
     locate: the path from the root of the repository, for one from the root of the run.
     """
-    errors = [
-        Annotation(
-            is_error=True,
-            message=explanation(delta),
-            file=delta.place.file,
-            line=delta.place.line,
-        )
-        for delta in comparison.over
-    ]
+    errors = list(_errors(comparison))
     kept = (*_capped(errors), *_capped(list(_warnings(comparison))))
     return tuple(replace(one, file=clean(locate(one.file)) if one.file else "") for one in kept)
 
@@ -70,39 +66,43 @@ def outputs(comparison: Comparison) -> dict[str, str]:
     }
 
 
+def _errors(comparison: Comparison) -> Iterator[Annotation]:
+    for message in incomplete_words(comparison):
+        yield Annotation(is_error=True, message=message)
+    for delta in comparison.over:
+        yield _at(delta.place, explanation(delta), is_error=True)
+    if comparison.standing in _WAITING:
+        for change in comparison.loosened:
+            message = f"{loosened_words(change)}; {way_out(change)}"
+            yield Annotation(is_error=True, message=message, file=change.file, line=change.line)
+
+
 def _warnings(comparison: Comparison) -> Iterator[Annotation]:
-    names = names_of(comparison)
-    for change in comparison.loosened:
-        yield Annotation(
-            is_error=False,
-            message=f"This change loosens a budget: {_who(change, names)}{change_words(change)}",
-            file=change.file,
-            line=change.line,
-        )
+    if comparison.standing not in _WAITING:
+        for change in comparison.loosened:
+            message = loosened_words(change)
+            yield Annotation(is_error=False, message=message, file=change.file, line=change.line)
     for delta in comparison.warned:
-        yield Annotation(
-            is_error=False,
-            message=explanation(delta),
-            file=delta.place.file,
-            line=delta.place.line,
-        )
+        yield _at(delta.place, explanation(delta))
+    for one in comparison.accepted:
+        place = one.delta.place if one.delta else one.change
+        if place is not None:
+            yield Annotation(
+                is_error=False, message=accepted_words(one), file=place.file, line=place.line
+            )
+    for delta in comparison.pre_existing:
+        yield _at(delta.place, f"{explanation(delta)} ({BROKEN_BEFORE})")
+    names = names_of(comparison)
     for row in comparison.uncounted:
         name = with_region(names[row.place.test], row.place.region)
         operator = clean(row.operator.operator)
         calls = plural(row.operator.calls, "call")
-        yield Annotation(
-            is_error=False,
-            message=f"{name}: {operator} has no formula ({calls}): its counts are too low",
-            file=row.place.file,
-            line=row.place.line,
-        )
+        yield _at(row.place, f"{name}: {operator} has no formula ({calls}): its counts are too low")
 
 
-def _who(change: BudgetChange, names: dict[str, str]) -> str:
-    if not change.tests:
-        return ""
-    more = f" and {len(change.tests) - 1} more" if len(change.tests) > 1 else ""
-    return f"{with_region(names[change.tests[0]], change.region)}{more}: "
+def _at(place: Place, message: str, *, is_error: bool = False) -> Annotation:
+    message = on_legs(message, place.legs)
+    return Annotation(is_error=is_error, message=message, file=place.file, line=place.line)
 
 
 def _capped(every: list[Annotation]) -> list[Annotation]:

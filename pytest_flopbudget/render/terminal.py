@@ -13,6 +13,14 @@ from pytest_flopbudget.core.metrics import METRICS, UNCOUNTED, Kind, metric_name
 from pytest_flopbudget.core.pairing import limit_of
 from pytest_flopbudget.core.report import Report, TestReport
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
+from pytest_flopbudget.render.sentences import (
+    LABEL,
+    accepted_words,
+    accepting_line,
+    incomplete_words,
+    older_words,
+    on_legs,
+)
 from pytest_flopbudget.render.words import (
     NOT_JUDGED,
     TOO_LOW,
@@ -74,10 +82,21 @@ def render_summary(report: Report, *, width: int = WIDTH) -> str:
 def render_comparison(comparison: Comparison, *, width: int = WIDTH) -> str:
     """What the change did: the loosened budgets first, then what is over, then what moved."""
     names = names_of(comparison)
-    lines = [headline(comparison) + (f"  ({s})" if (s := sides(comparison)) else "")]
+    title = headline(comparison) + (f"  ({s})" if (s := sides(comparison)) else "")
+    lines = _wrapped(title, width)
+    if older := older_words(comparison):
+        lines += _wrapped(older, width)
+    lines += _section("INCOMPLETE", incomplete_words(comparison), width)
     lines += _budget_section("LOOSENED BUDGETS", comparison.loosened, names, width)
     lines += _delta_section("over budget", comparison.over, names, width)
+    if comparison.standing is Standing.NEEDS_APPROVAL:
+        title = f"to have that accepted: label {LABEL}, and in the description"
+        lines += _section(title, [clean(accepting_line(c)) for c in comparison.loosened], width)
+    lines += _section("accepted", [accepted_words(one) for one in comparison.accepted], width)
     lines += _delta_section("over, only warned of", comparison.warned, names, width)
+    lines += _delta_section(
+        "over on the base too, and no less", comparison.pre_existing, names, width
+    )
     shown, hidden = _telling(comparison)
     lines += _delta_section("changed", shown, names, width)
     if hidden:
@@ -104,8 +123,10 @@ def _telling(comparison: Comparison) -> tuple[list[Delta], int]:
 
     A wider layer moves ten metrics of every test that runs it, in the same way.
     """
-    told = {(d.place.test, d.place.region) for d in comparison.over}
-    broken = {delta.place for delta in comparison.over}
+    accepted = [one.delta for one in comparison.accepted if one.delta]
+    explained = (*comparison.over, *accepted, *comparison.pre_existing)
+    told = {(d.place.test, d.place.region) for d in explained}
+    broken = {delta.place for delta in explained}
     moved = [delta for delta in comparison.changed if delta.place not in broken]
     shown = [d for d in moved if d.is_budgeted or d.metric.kind is Kind.RECORDED]
     told.update((d.place.test, d.place.region) for d in shown)
@@ -304,7 +325,8 @@ def _budget_section(
         who = [with_region(names[test], change.region) for test in change.tests[:3]]
         if len(change.tests) > len(who):
             who.append(f"{len(change.tests) - len(who)} more")
-        items.append(": ".join((", ".join(who) or clean(change.source), change_words(change))))
+        item = ": ".join((", ".join(who) or clean(change.source), change_words(change)))
+        items.append(on_legs(item, change.legs))
     return _section(title, items, width, most=len(items))
 
 
@@ -314,12 +336,13 @@ def _delta_section(
     items = []
     for delta in deltas:
         if delta.verdict is not None:
-            items.append(explanation(delta))
+            items.append(on_legs(explanation(delta), delta.place.legs))
             continue
         base, head = values_of(delta)
         name = with_region(names[delta.place.test], delta.place.region)
         item = f"{name}: {clean(delta.place.metric)} {base} -> {head} ({change_of(delta)})"
-        items.append("; ".join((item, *(causes_of(delta) if delta.movers else ()))))
+        item = "; ".join((item, *(causes_of(delta) if delta.movers else ())))
+        items.append(on_legs(item, delta.place.legs))
     return _section(title, items, width)
 
 
@@ -330,14 +353,15 @@ def _entry_section(
     for entry in entries:
         item = with_region(names[entry.place.test], entry.place.region)
         item += f": {clean(entry.reason)}" if entry.reason != title else ""
-        items.append(item + (f" (budget: {clean(entry.budget)})" if entry.budget else ""))
+        item += f" (budget: {clean(entry.budget)})" if entry.budget else ""
+        items.append(on_legs(item, entry.place.legs))
     return _section(title, items, width)
 
 
 def _undecided_section(comparison: Comparison, names: dict[str, str], width: int) -> list[str]:
     lines = _section(
         "not decided",
-        [clean(d.verdict.reason) for d in comparison.undecided if d.verdict],
+        [on_legs(clean(d.verdict.reason), d.place.legs) for d in comparison.undecided if d.verdict],
         width,
     )
     items = []

@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,13 @@ from ..builders import budgeted, limit, measured, reported
 
 Capture = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
-GITHUB = ("GITHUB_WORKSPACE", "GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT", "GITHUB_ACTIONS")
+VARIABLES = (
+    "GITHUB_WORKSPACE",
+    "GITHUB_STEP_SUMMARY",
+    "GITHUB_OUTPUT",
+    "GITHUB_ACTIONS",
+    "CI_PROJECT_DIR",
+)
 
 
 def one_test(macs: int, maximum: int = 10, name: str = "test_mlp") -> Report:
@@ -40,7 +47,7 @@ def run(*args: object) -> Exit:
 @pytest.fixture(autouse=True)
 def _no_job(monkeypatch: Patch, tmp_path: Path) -> None:
     """The tests may themselves run in a job."""
-    for name in GITHUB:
+    for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -121,6 +128,26 @@ class TestGate:
         assert run(*paths) is plain
         assert run(*paths, "--gate") is gated
 
+    @pytest.mark.parametrize(
+        ("head", "plain", "gated"),
+        [
+            (one_test(10), Exit.WITHIN, Exit.USAGE),
+            (one_test(11), Exit.OVER, Exit.OVER),
+            (reported(), Exit.NOTHING_MEASURED, Exit.USAGE),
+        ],
+        ids=["within", "over", "nothing"],
+    )
+    def test_a_run_that_did_not_reach_its_end_does_not_pass_the_gate(
+        self, head: Report, plain: Exit, gated: Exit, capsys: Capture
+    ) -> None:
+        base = written("base.json", one_test(10))
+        cut = written("head.json", replace(head, is_interrupted=True))
+        assert run(base, cut) is plain
+        assert run(base, cut, "--gate") is gated
+        assert "the run was interrupted: what it did not reach is not judged" in " ".join(
+            capsys.readouterr().out.split()
+        )
+
     @pytest.mark.parametrize(("cap", "code"), [(12, Exit.WITHIN), (11, Exit.OVER)])
     def test_lines_of_a_file_or_of_standard_input_are_accepted(
         self, cap: int, code: Exit, monkeypatch: Patch, tmp_path: Path
@@ -155,6 +182,8 @@ class TestFormats:
             ("terminal", "1 over budget"),
             ("markdown", "### "),
             ("json", "{"),
+            ("junit", "<?xml "),
+            ("code-quality", "["),
         ],
     )
     def test_each_format_is_printed_or_written(
@@ -171,6 +200,17 @@ class TestFormats:
     def test_json_is_json(self, capsys: Capture) -> None:
         run(written("head.json", one_test(11)), "--format", "json")
         assert json.loads(capsys.readouterr().out)["standing"] == "over"
+
+    def test_code_quality_names_files_from_the_root_of_the_checkout(
+        self, monkeypatch: Patch, tmp_path: Path, capsys: Capture
+    ) -> None:
+        (tmp_path / "models" / "tests").mkdir(parents=True)
+        (tmp_path / "models" / "tests" / "test_a.py").touch()
+        monkeypatch.setenv("CI_PROJECT_DIR", str(tmp_path))
+        monkeypatch.chdir(tmp_path / "models")
+        run(written("head.json", one_test(11)), "--format", "code-quality")
+        (issue,) = json.loads(capsys.readouterr().out)
+        assert issue["location"]["path"] == "models/tests/test_a.py"
 
     def test_a_file_that_cannot_be_written_is_named(self) -> None:
         head = written("head.json", one_test(1))

@@ -17,6 +17,7 @@ from pytest_flopbudget.core.loosening import describe_limit
 from pytest_flopbudget.core.measurement import Value
 from pytest_flopbudget.core.metrics import Better
 from pytest_flopbudget.core.report import Report, Settings, TestOutcome
+from pytest_flopbudget.core.verdicts import Outcome, Verdict
 
 from ..builders import budgeted, limit, measured, reported
 
@@ -215,6 +216,73 @@ def test_two_limits_are_looser_one_way_and_tighter_the_other(
     back = [(mirrored[direction], what) for direction, what, *_ in steps(after, before)]
     assert sorted(there, key=str) == sorted(back, key=str)
     assert bool(there) is ((high, low) != (later_high, later_low))
+
+
+def on_machine(outcome: Outcome, on: str = "big", cpu: str = "EPYC") -> Report:
+    """A limit for one machine, and what the runner with this CPU made of it."""
+    verdict = Verdict(region="", metric="latency", outcome=outcome, reason="")
+    test = budgeted(A, measured(latency=0.5), limits=(limit("latency", 1, on=on),), line=4)
+    return reported(replace(test, verdicts=(verdict,)), machine={"cpu": cpu})
+
+
+class TestNoLongerGated:
+    @pytest.mark.parametrize("before", [Outcome.WITHIN, Outcome.OVER, Outcome.INCONCLUSIVE])
+    def test_a_machine_that_this_runner_no_longer_counts_as_loosens_its_limits(
+        self, before: Outcome
+    ) -> None:
+        # As where [tool.flopbudget.machines.big] now asks for a CPU that no runner has.
+        base, head = on_machine(before), on_machine(Outcome.NOT_GATED)
+        (change,) = every_change(base, head)
+        assert (change.direction, change.what) == (LOOSENED, "machine")
+        assert (change.before, change.after) == ("judged here", "not here")
+        assert (change.metric, change.tests, change.line) == ("latency", (A,), 4)
+
+    def test_another_runner_is_no_change_of_the_budgets(self) -> None:
+        base = on_machine(Outcome.WITHIN)
+        head = on_machine(Outcome.NOT_GATED, cpu="Xeon")
+        assert every_change(base, head) == []
+
+    def test_what_was_not_judged_before_either_is_no_change(self) -> None:
+        side = on_machine(Outcome.NOT_GATED)
+        assert every_change(side, side) == []
+
+    def test_what_is_judged_again_is_not_loosened(self) -> None:
+        base, head = on_machine(Outcome.NOT_GATED), on_machine(Outcome.WITHIN)
+        assert every_change(base, head) == []
+
+    def test_a_limit_for_another_machine_is_told_once(self) -> None:
+        base = on_machine(Outcome.WITHIN)
+        head = on_machine(Outcome.NOT_GATED, on="idle")
+        assert [(c.before, c.after) for c in every_change(base, head)] == [("big", "idle")]
+
+
+class TestRatios:
+    @staticmethod
+    def report(ratio: str, *, teacher: int = 400, least: str | None = None) -> Report:
+        one = limit("macs", Fraction(ratio), ratio_to="teacher")
+        if least is not None:
+            one = replace(one, minimum=Fraction(least))
+        bound = int(Fraction(ratio) * teacher)
+        verdict = Verdict(
+            region="", metric="macs", outcome=Outcome.WITHIN, reason="", value=90, bound=bound
+        )
+        test = budgeted(A, measured(macs={"": 90}), limits=(one,))
+        return reported(replace(test, verdicts=(verdict,)))
+
+    def test_a_larger_share_allows_what_it_is_of_the_teacher_now(self) -> None:
+        (change,) = every_change(self.report("0.25"), self.report("0.5"))
+        assert (change.direction, change.what) == (LOOSENED, "maximum")
+        assert (change.before, change.after) == ("0.25 of teacher", "0.5 of teacher")
+        # Half of the 400 MAC of the teacher, which is what a line has to accept.
+        assert (change.bound, change.is_floor) == (Fraction(200), False)
+
+    def test_of_a_share_with_two_ends_no_single_amount_is_known(self) -> None:
+        (change,) = every_change(self.report("0.25", least="0.1"), self.report("0.5", least="0.1"))
+        assert change.bound is None
+
+    def test_a_smaller_share_is_tighter(self) -> None:
+        (change,) = every_change(self.report("0.5"), self.report("0.25"))
+        assert change.direction is TIGHTENED
 
 
 class TestTests:

@@ -43,6 +43,71 @@ def test_report_mode_shows_everything_and_fails_nothing(suite: Suite) -> None:
     assert "a unittest-style test is not run again" in ran.words
 
 
+EXPECTED_FAILURES = """
+@pytest.mark.xfail
+@pytest.mark.flop_budget(flops=1)
+def test_over(): product()
+
+@pytest.mark.xfail(strict=True)
+@pytest.mark.flop_budget(flops=1)
+def test_strictly_over(): product()
+
+@pytest.mark.xfail(strict=True, raises=pytest.fail.Exception)
+@pytest.mark.flop_budget(flops=1)
+def test_over_as_said(): product()
+
+@pytest.mark.xfail(strict=True, raises=ValueError)
+@pytest.mark.flop_budget(flops=1)
+def test_raises_nothing(): product()
+
+@pytest.mark.xfail(strict=True)
+@pytest.mark.flop_budget(flops=196608)
+def test_within(): product()
+
+@pytest.mark.flop_budget(flops=1)
+def test_over_and_marked_late(request):
+    request.node.add_marker(pytest.mark.xfail(strict=True))
+    product()
+"""
+
+
+def test_an_expected_failure_that_is_only_over_budget_is_one_in_report_mode_too(
+    suite: Suite,
+) -> None:
+    suite.write(EXPECTED_FAILURES)
+    # What passes though it must not is no matter of budgets: it fails in every mode.
+    endings = {
+        "test_over": "xfailed",
+        "test_strictly_over": "xfailed",
+        "test_over_as_said": "xfailed",
+        "test_within": "failed",
+        "test_over_and_marked_late": "xfailed",
+    }
+    enforced = suite.run()
+    assert enforced.endings == endings | {"test_raises_nothing": "over budget"}
+    assert enforced.outcomes == {"xfailed": 4, "failed": 2}
+    reported = suite.run("--flopbudget=report")
+    assert reported.endings == endings | {"test_raises_nothing": "failed"}
+    # pytest itself sees test_over pass, which one that is not strict may.
+    assert reported.outcomes == {"xfailed": 3, "xpassed": 1, "failed": 2}
+    assert reported.text.count("[XPASS(strict)]") == 4  # both, above and in the short summary
+
+
+def test_the_mode_of_the_configuration_is_told_beside_that_of_the_run(suite: Suite) -> None:
+    suite.write("@pytest.mark.flop_budget(flops=1)\ndef test_over(): product()\n")
+
+    def modes(*args: str) -> tuple[str, str]:
+        settings = suite.run(*args).report.settings
+        return settings.configured_mode, settings.mode
+
+    assert modes("--flopbudget=report") == ("enforce", "report")
+    suite.settings('[tool.pytest.ini_options]\naddopts = "--flopbudget=report"\n')
+    assert modes() == ("report", "report")
+    assert modes("--flopbudget=enforce") == ("report", "enforce")
+    suite.settings('[tool.pytest.ini_options]\naddopts = ["--flopbudget", "report"]\n')
+    assert modes("--flopbudget=enforce") == ("report", "enforce")
+
+
 def test_off_runs_the_code_and_measures_nothing(suite: Suite) -> None:
     suite.write(BODY)
     ran = suite.run("--flopbudget=off", "--strict-markers")

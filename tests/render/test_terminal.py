@@ -12,6 +12,7 @@ from pytest_flopbudget.core.budgets import Severity
 from pytest_flopbudget.core.comparing import compare
 from pytest_flopbudget.core.comparison import Comparison
 from pytest_flopbudget.core.measurement import Samples, Uncounted, Value
+from pytest_flopbudget.core.merging import merge
 from pytest_flopbudget.core.report import Report, Settings, TestOutcome
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
 from pytest_flopbudget.render.terminal import (
@@ -22,6 +23,7 @@ from pytest_flopbudget.render.terminal import (
 from pytest_flopbudget.render.words import cut, percent, short_names
 
 from ..builders import budgeted, limit, measured, reported
+from .settled import gated, loosened_alone, side
 
 SORT = Uncounted(operator="aten.sort.default", calls=2, shapes=("f32[4]", "f32[8]"))
 
@@ -158,12 +160,18 @@ class TestSummary:
             assert line.isprintable()
 
 
+def section(text: str, title: str) -> str:
+    """What stands under the title, on one line."""
+    return " ".join(text.split(f"\n\n{title}\n")[1].split("\n\n", maxsplit=1)[0].split())
+
+
 class TestComparison:
     def test_the_loosened_budgets_come_first(self, comparison: Comparison) -> None:
         lines = render_comparison(comparison).splitlines()
         assert lines[0].startswith("1 over budget · 2 budgets loosened · ")
-        assert lines[2] == "LOOSENED BUDGETS"
-        assert "test_soft: macs severity: error -> warn (measured 31 MAC)" in lines[3]
+        # The first section, behind the blank line under the title.
+        assert lines[lines.index("") + 1] == "LOOSENED BUDGETS"
+        assert "test_soft: macs severity: error -> warn (measured 31 MAC)" in "\n".join(lines[3:6])
 
     def test_a_broken_limit_says_what_moved_it(self, comparison: Comparison) -> None:
         text = " ".join(render_comparison(comparison).split())
@@ -221,6 +229,58 @@ class TestComparison:
         ]
         lines = render_comparison(comparison).splitlines()
         assert [line for line in lines if line in titles] == titles
+
+    def test_what_a_gate_sets_apart_has_its_sections(self) -> None:
+        text = render_comparison(replace(gated(), base_age=3))
+        assert "\ncompared with a commit that is 3 commits older\n\nLOOSENED BUDGETS\n" in text
+        assert section(text, "accepted") == (
+            "test_large used 30 MAC, budget 10 MAC (+200 %); most spent in fc (aten.mm, 30 MAC); "
+            "on the base 10 MAC (+200 %), moved by fc (aten.mm): +20 MAC; "
+            "accepted up to 40 MAC: needed for accuracy (label set by octocat)"
+        )
+        assert section(text, "over on the base too, and no less").startswith(
+            "test_old used 15 MAC, budget 10 MAC (+50 %)"
+        )
+        # What is explained there is no plain change beside.
+        assert "test_large" not in section(text, "changed")
+        assert "to have that accepted" not in text  # nothing helps while test_wide is over
+
+    def test_the_right_base_is_not_spoken_of(self) -> None:
+        assert "older" not in render_comparison(gated())
+        assert "1 commit older" in render_comparison(replace(gated(), base_age=1))
+
+    def test_what_waits_for_approval_comes_with_the_line_that_gives_it(self) -> None:
+        title = "to have that accepted: label flopbudget-accept, and in the description"
+        assert section(render_comparison(loosened_alone()), title) == (
+            "Flop-Budget-Accept: tests/test_net.py::test_loose macs <= 20 MAC - REASON"
+        )
+
+    def test_a_missing_leg_stands_first(self) -> None:
+        text = render_comparison(merge({"cpu": loosened_alone()}, missing=["gpu"]))
+        assert text.index("INCOMPLETE\n  Leg gpu is missing") < text.index("LOOSENED BUDGETS")
+
+    def test_what_one_leg_alone_shows_names_it(self) -> None:
+        fine = compare(None, side({"test_wide": 9}, loose=10))
+        over = compare(None, side({"test_wide": 12}, loose=10))
+        text = render_comparison(merge({"cpu": fine, "gpu": over}))
+        assert section(text, "over budget").endswith(" (on gpu)")
+
+    @given(st.text(max_size=120), st.text(max_size=120), st.sampled_from(["cpu", "x" * 100]))
+    def test_no_line_of_a_gate_is_wider_than_the_terminal(
+        self, name: str, reason: str, leg: str
+    ) -> None:
+        settled = gated()
+        accepted = settled.accepted[0]
+        acceptance = replace(accepted.acceptance, reason=reason, set_by=name)
+        hostile = replace(
+            settled,
+            accepted=(replace(accepted, acceptance=acceptance),),
+            loosened=loosened_alone(f"t.py::{name}").loosened,
+        )
+        merged = merge({leg: hostile, "other": loosened_alone()}, missing=[name])
+        for line in render_comparison(merged).split("\n"):
+            assert len(line) <= 80
+            assert line.isprintable()
 
     def test_a_latency_of_two_runs_is_no_change(self, comparison: Comparison) -> None:
         assert "  test_free: latency was 10 ms, is 20 ms\n" in render_comparison(comparison)

@@ -1,0 +1,124 @@
+"""What the formats made of single findings say of each: annotations, JUnit, Code Quality."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from typing import Final
+
+from pytest_flopbudget.core.acceptance import KEY
+from pytest_flopbudget.core.comparison import Accepted, BudgetChange, Comparison, Standing
+from pytest_flopbudget.core.metrics import metric_named
+from pytest_flopbudget.core.quantity import format_quantity, parse_quantity
+from pytest_flopbudget.render.words import change_words, clean, explanation, plural, with_region
+
+LABEL: Final = "flopbudget-accept"
+"""The label without which no line of a pull request accepts anything."""
+
+BROKEN_BEFORE: Final = "the base breaks it too"
+
+_FEWEST_DIGITS: Final = 4
+_MOST_DIGITS: Final = 24
+_NUDGE: Final = Fraction(1, 10**12)
+_PASSING: Final = frozenset({Standing.WITHIN, Standing.ACCEPTED, Standing.NOTHING_MEASURED})
+
+
+def loosening_fails(comparison: Comparison) -> bool:
+    """Whether what is loosened stands in the way, as it does wherever the whole does not pass."""
+    return comparison.standing not in _PASSING
+
+
+def short_name(test: str) -> str:
+    """The test's id without its file."""
+    return clean(test.partition("::")[2] or test)
+
+
+def on_legs(text: str, legs: tuple[str, ...]) -> str:
+    """The text, and the legs of the run that alone show it."""
+    return f"{text} (on {', '.join(clean(leg) for leg in legs)})" if legs else text
+
+
+def loosened_words(change: BudgetChange) -> str:
+    """What the change allows that was not, and whose budget it is."""
+    who = ""
+    if change.tests:
+        others = len(change.tests) - 1
+        more = f" and {others} more" if others else ""
+        who = f"{with_region(short_name(change.tests[0]), change.region)}{more}: "
+    return on_legs(f"This change loosens a budget: {who}{change_words(change)}", change.legs)
+
+
+def accepted_words(one: Accepted) -> str:
+    """What would fail, up to which value it was accepted, why, and by whose label."""
+    what = ""
+    if one.delta is not None:
+        what = on_legs(explanation(one.delta), one.delta.place.legs)
+    elif one.change is not None:
+        what = loosened_words(one.change)
+    return f"{what}; {acceptance_words(one)}"
+
+
+def acceptance_words(one: Accepted) -> str:
+    """Up to which value it was accepted, why, and by whose label."""
+    line = one.acceptance
+    upto = ""
+    if line.cap is not None:
+        dimension = metric_named(line.metric).dimension
+        upto = f" {'down' if line.is_floor else 'up'} to {format_quantity(line.cap, dimension)}"
+    by = f" (label set by {line.set_by})" if line.set_by else ""
+    return clean(f"accepted{upto}: {line.reason}{by}")
+
+
+def way_out(change: BudgetChange) -> str:
+    """What to do for the change to pass: take it back, or a label and this line."""
+    return clean(
+        f"take it back, or have it accepted: label {LABEL}, and a line in the description: "
+        f"{accepting_line(change)}"
+    )
+
+
+def accepting_line(change: BudgetChange) -> str:
+    """The line that accepts the change as it is, but for the reason."""
+    names = change.tests or (change.source,)
+    # Letters and not folders: the pattern is to end where the names part.
+    shared = os.path.commonprefix(names)  # noqa: RUF071 - as said above
+    tests = names[0] if len(names) == 1 else f"{shared}*"
+    if change.bound is None:
+        return f"{KEY}: {tests} removed - REASON"
+    sign = ">=" if change.is_floor else "<="
+    quantity = _quantity(change.bound, change.metric, is_floor=change.is_floor)
+    return f"{KEY}: {tests} {change.metric} {sign} {quantity} - REASON"
+
+
+def incomplete_words(comparison: Comparison) -> tuple[str, ...]:
+    """Why nothing can be said of the whole, in a sentence for each reason."""
+    if comparison.standing is not Standing.INCOMPLETE and not comparison.missing_legs:
+        return ()
+    names = comparison.missing_legs
+    if not names:
+        return ("The run did not reach its end, so that nothing can be said of the rest",)
+    return tuple(
+        clean(f"Leg {name} is missing: its job failed, or left no report") for name in names
+    )
+
+
+def older_words(comparison: Comparison) -> str:
+    """How far the base is from the right one; empty where it is the right one."""
+    if not comparison.base_age:
+        return ""
+    return f"compared with a commit that is {plural(comparison.base_age, 'commit')} older"
+
+
+def _quantity(bound: Fraction, metric: str, *, is_floor: bool) -> str:
+    """The bound with its unit, never rounded to the side on which it would not be accepted."""
+    if bound < 0:
+        return repr(float(bound))  # As a test may record, and a number alone can say.
+    dimension = metric_named(metric).dimension
+    # Thirds have no last digit: they are rounded up, or down to a floor.
+    for amount in (bound, bound * (1 - _NUDGE if is_floor else 1 + _NUDGE)):
+        for digits in range(_FEWEST_DIGITS, _MOST_DIGITS):
+            text = format_quantity(amount, dimension, digits)
+            cap = parse_quantity(text, dimension)
+            if cap <= bound if is_floor else cap >= bound:
+                return text
+    return text

@@ -6,6 +6,7 @@ the code of a fork, and the comment is posted by a token that can write.
 
 from __future__ import annotations
 
+import html
 import re
 import string
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,15 +21,18 @@ from pytest_flopbudget.core.comparison import (
     Place,
     Standing,
 )
+from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.render.words import (
     causes_of,
     change_of,
     change_words,
     clean,
+    commit_of,
     cut,
     headline,
     names_of,
     percent,
+    plural,
     sides,
     timings_of,
     value_and_bound,
@@ -60,22 +64,80 @@ _ESCAPES: Final = str.maketrans(
     {char: f"&#{ord(char)};" for char in string.punctuation if char not in _HARMLESS}
     | {"@": "&#64;<!-- -->"}
 )
+_STATE: Final = re.compile(r"[A-Za-z0-9.:_= -]*")
+_LINK: Final = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(?:/[A-Za-z0-9._~:/?#@!$&'()*+,;=%-]*)?")
+_LONGEST_LINK: Final = 500
 _EMPHASIS: Final = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")
 """Underscores that do not stand inside a word, where they mean nothing."""
 
 
-def render_comment(comparison: Comparison, *, marker_id: str = "default") -> str:
+def render_comment(
+    comparison: Comparison,
+    *,
+    marker_id: str = "default",
+    link: str = "",
+    state: str = "",
+    is_fork: bool = False,
+) -> str:
     """The comment's body: its first line is hidden, and finds the comment again.
 
+    link: address of the run, whose summary has what is left out here.
+    state: which run it is by, such as `sha=... run=1 attempt=1`; hidden, as the second line.
+    is_fork: whether the code that was measured is that of another repository.
     At most 60 000 bytes of UTF-8; rows that do not fit are counted instead.
+    Raises FlopBudgetError for a link or a state that could end what it stands in.
     """
-    marker = f"<!-- pytest-flopbudget:v1 id={marker_id} -->\n"
-    return marker + render_markdown(comparison, max_bytes=COMMENT_BYTES - len(marker.encode()))
+    hidden = f"<!-- pytest-flopbudget:v1 id={marker_id} -->\n{_state_line(state)}"
+    max_bytes = COMMENT_BYTES - len(hidden.encode())
+    return hidden + _page(comparison, max_bytes, link=_checked(link), is_fork=is_fork)
 
 
 def render_markdown(comparison: Comparison, *, max_bytes: int = SUMMARY_BYTES) -> str:
-    """The same without the hidden line, as for a job summary."""
-    return _fitted([block for block in _blocks(comparison) if block.is_needed], max_bytes)
+    """The same without the hidden lines, as for a job summary."""
+    return _page(comparison, max_bytes)
+
+
+def _page(comparison: Comparison, max_bytes: int, *, link: str = "", is_fork: bool = False) -> str:
+    lead = _lead(comparison, link=link, is_fork=is_fork)
+    title, *parts = _blocks(comparison)
+    return _fitted([block for block in (title, lead, *parts) if block.is_needed], max_bytes)
+
+
+def _state_line(state: str) -> str:
+    if not state:
+        return ""
+    if not _STATE.fullmatch(state) or "--" in state:
+        raise FlopBudgetError(
+            f"state {state!r}: use letters, digits, '.', ':', '_', '=', blanks and single hyphens"
+        )
+    return f"<!-- pytest-flopbudget:state {state} -->\n"
+
+
+def _checked(link: str) -> str:
+    """The link, if it is one that a page may have."""
+    if link and not (_LINK.fullmatch(link) and len(link) <= _LONGEST_LINK):
+        raise FlopBudgetError(f"link {cut(link, 80)!r}: write an address with http:// or https://")
+    return link
+
+
+def _anchor(link: str, text: str) -> str:
+    return f'<a href="{html.escape(link)}">{text}</a>'
+
+
+def _lead(comparison: Comparison, *, link: str, is_fork: bool) -> _Block:
+    """What a reader must know of the numbers before reading them."""
+    parts = []
+    if comparison.base_age > 0:
+        base = comparison.base_git
+        commit = f"<code>{_escaped(commit_of(base))}</code>" if base and commit_of(base) else "one"
+        older = plural(comparison.base_age, "commit")
+        parts.append(f"compared with {commit}, {older} older than the base")
+    if is_fork:
+        parts.append("measured by code of this pull request")
+    if link:
+        parts.append(_anchor(link, "the run"))
+    text = " \N{MIDDLE DOT} ".join(parts)
+    return _Block(head=text[:1].upper() + text[1:], is_fixed=bool(parts))
 
 
 def cell(text: str, limit: int = _CELL) -> str:

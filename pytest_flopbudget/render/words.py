@@ -19,6 +19,7 @@ from pytest_flopbudget.core.comparison import (
 from pytest_flopbudget.core.measurement import Counts, Measurement, Samples, Value
 from pytest_flopbudget.core.metrics import Better, Dimension, Kind, metric_named
 from pytest_flopbudget.core.quantity import format_change, format_pair, format_quantity
+from pytest_flopbudget.core.report import Git
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
 
 ELLIPSIS: Final = "\N{HORIZONTAL ELLIPSIS}"
@@ -171,9 +172,11 @@ def change_words(change: BudgetChange) -> str:
 def names_of(comparison: Comparison) -> dict[str, str]:
     """A short name for the id of each test that the comparison speaks of."""
     c = comparison
-    placed: list[Delta | Entry | UncountedRow] = [*c.over, *c.warned, *c.changed]
+    placed: list[Delta | Entry | UncountedRow] = [*c.over, *c.warned, *c.changed, *c.pre_existing]
     placed += [*c.undecided, *c.incomparable, *c.new, *c.removed, *c.not_measured, *c.uncounted]
-    changes = (*c.loosened, *c.tightened, *c.added)
+    placed += [one.delta for one in c.accepted if one.delta]
+    accepted = [one.change for one in c.accepted if one.change]
+    changes = (*c.loosened, *c.tightened, *c.added, *accepted)
     ids = [one.place.test for one in placed] + [test for one in changes for test in one.tests]
     return short_names([*ids, *c.unchanged])
 
@@ -209,9 +212,14 @@ def headline(comparison: Comparison) -> str:
 
 def sides(comparison: Comparison) -> str:
     """Which commits were compared; empty where neither is known."""
-    head = _commit(comparison.head_git.commit) if comparison.head_git else ""
-    base = _commit(comparison.base_git.commit) if comparison.base_git else ""
+    head = commit_of(comparison.head_git) if comparison.head_git else ""
+    base = commit_of(comparison.base_git) if comparison.base_git else ""
     return " vs ".join(filter(None, (head, base)))
+
+
+def commit_of(git: Git) -> str:
+    """The commit, as short as people write it."""
+    return clean(git.commit)[:9]
 
 
 def plural(count: int, word: str) -> str:
@@ -223,10 +231,6 @@ def _head_value(delta: Delta) -> int | float | None:
     if delta.head is not None:
         return delta.head.value
     return None if delta.verdict is None else delta.verdict.value
-
-
-def _commit(commit: str) -> str:
-    return clean(commit)[:9]
 
 
 def _sign(limit: Limit | None, verdict: Verdict) -> str:

@@ -118,15 +118,22 @@ def value_and_bound(verdict: Verdict, limit: Limit | None) -> tuple[str, str]:
 def values_of(delta: Delta) -> tuple[str, str]:
     """Base and head with their units, so that different ones never print alike."""
     base = None if delta.base is None else delta.base.value
-    head = _head_value(delta)
+    head = head_value(delta)
     if base is None or head is None:
         return amount(base, delta.place.metric), amount(head, delta.place.metric)
     return format_pair(base, head, delta.metric.dimension)
 
 
+def head_value(delta: Delta) -> int | float | None:
+    """What the head measured, or else what was judged; None where neither is known."""
+    if delta.head is not None:
+        return delta.head.value
+    return None if delta.verdict is None else delta.verdict.value
+
+
 def change_of(delta: Delta) -> str:
     """The change in percent; a dash where there is nothing to count it from."""
-    head = _head_value(delta)
+    head = head_value(delta)
     if delta.base is None or head is None:
         return "-"
     return format_change(delta.base.value, head)
@@ -194,13 +201,17 @@ def timings_of(comparison: Comparison) -> list[Delta]:
 def headline(comparison: Comparison) -> str:
     """The whole comparison in a few counts, the worst first."""
     regressed, loosened = len(comparison.regressed), len(comparison.loosened)
+    missing = len(comparison.missing_legs)
     counts = (
         (len(comparison.over) - regressed, "over budget"),
         (regressed, "regressed"),
+        (missing, "leg missing" if missing == 1 else "legs missing"),
         (loosened, "budget loosened" if loosened == 1 else "budgets loosened"),
         (len(comparison.warned), "warned of"),
+        (len(comparison.accepted), "accepted"),
         (sum(d.growth < 0 for d in comparison.changed if d.is_budgeted), "improved"),
         (len(comparison.not_measured), "not measured"),
+        (len(comparison.pre_existing), "over on the base too"),
     )
     parts = [f"{count} {word}" for count, word in counts if count]
     if not comparison.measured_tests:
@@ -225,12 +236,6 @@ def commit_of(git: Git) -> str:
 def plural(count: int, word: str) -> str:
     """Such as `1 test` and `2 tests`."""
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
-
-
-def _head_value(delta: Delta) -> int | float | None:
-    if delta.head is not None:
-        return delta.head.value
-    return None if delta.verdict is None else delta.verdict.value
 
 
 def _sign(limit: Limit | None, verdict: Verdict) -> str:

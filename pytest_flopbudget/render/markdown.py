@@ -185,18 +185,19 @@ def _caution(names: Names, changes: Sequence[BudgetChange], label: str) -> Itera
             lines += [f">   {line}" for line in ("```text", *pasted, "```")]
         rows.append("\n".join(lines))
     yield Block(
-        head=f"> [!CAUTION]\n> **This change loosens or removes {them}.** {_how(label)}\n>",
+        head=f"> [!CAUTION]\n> **This change loosens or removes {them}.** {_how(label, len(changes))}\n>",
         rows=tuple(rows),
         row_prefix="> ",
         is_fixed=True,
     )
 
 
-def _how(label: str) -> str:
+def _how(label: str, count: int) -> str:
     """What to do so that the lines below accept what they stand for."""
+    lines = "the line" if count == 1 else "the lines"
     return (
-        f"To accept that, put the label {cell(label)} on the pull request, and its line "
-        "into the description, with your reason in place of the last word:"
+        f"To accept that, put the label {cell(label)} on the pull request, and {lines} below "
+        "into its description, with your reason at the end:"
     )
 
 
@@ -276,8 +277,9 @@ def _judged(names: Names, title: str, deltas: Sequence[Delta]) -> Block:
 
 
 def _to_accept(deltas: Sequence[Delta], label: str) -> Block:
-    block = Block(head=f"\n{_how(label)}\n\n```text", rows=lines_for_over(deltas), closing="```")
-    return _folded(block, "To accept what is over budget")
+    lines = lines_for_over(deltas)
+    head = f"\n{_how(label, len(lines))}\n\n```text"
+    return _folded(Block(head=head, rows=lines, closing="```"), "To accept what is over budget")
 
 
 def _accepted(names: Names, every: Sequence[Accepted]) -> Block:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Final
 
 from pytest_flopbudget.core.acceptance import KEY, parse_acceptances
@@ -20,6 +20,8 @@ from pytest_flopbudget.render.words import clean
 LABEL: Final = "flopbudget-accept"
 """What is put on a pull request so that its lines count, where the workflow names no other."""
 MOST_LINES: Final = 20
+MOST_CHANGES: Final = 50
+"""As many lines as are read of one pull request."""
 
 _REASON: Final = "reason"
 _LONGEST_NAME: Final = 600
@@ -40,7 +42,7 @@ def lines_for_change(change: BudgetChange) -> tuple[str, ...]:
         named = [_patterns(together) for together in _by_file(tests)]
     metric = "" if change.bound is None else change.metric
     lines = (_line(names, metric, change.bound, is_floor=change.is_floor) for names in named)
-    return tuple(line for line in lines if line)[:MOST_LINES]
+    return tuple(islice(filter(None, lines), MOST_LINES))
 
 
 def lines_for_over(deltas: Iterable[Delta]) -> tuple[str, ...]:
@@ -61,7 +63,7 @@ def lines_for_over(deltas: Iterable[Delta]) -> tuple[str, ...]:
         _line(_names(test), metric, cap, is_floor=is_floor)
         for (test, metric, is_floor), cap in caps.items()
     )
-    return tuple(line for line in lines if line)[:MOST_LINES]
+    return tuple(islice(filter(None, lines), MOST_LINES))
 
 
 def _sure_end(delta: Delta, value: Fraction, *, is_floor: bool) -> Fraction:

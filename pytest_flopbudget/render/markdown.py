@@ -19,7 +19,7 @@ from pytest_flopbudget.core.comparison import (
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.metrics import metric_named
 from pytest_flopbudget.core.quantity import format_quantity
-from pytest_flopbudget.render.accepting import LABEL, lines_for_change, lines_for_over
+from pytest_flopbudget.render.accepting import LABEL, MOST_CHANGES, lines_for_change, lines_for_over
 from pytest_flopbudget.render.escaping import anchor, cell, sentence
 from pytest_flopbudget.render.layout import Block, fitted
 from pytest_flopbudget.render.trend import trend
@@ -178,14 +178,15 @@ def _caution(names: Names, changes: Sequence[BudgetChange], label: str) -> Itera
     if not changes:
         return
     them = "a budget" if len(changes) == 1 else f"{len(changes)} budgets"
+    how = _how(label, len(changes))
     rows = []
-    for change in changes:
+    for n, change in enumerate(changes):
         lines = [f"> - {_change(names, change)}"]
-        if pasted := lines_for_change(change):
+        if n < MOST_CHANGES and (pasted := lines_for_change(change)):
             lines += [f">   {line}" for line in ("```text", *pasted, "```")]
         rows.append("\n".join(lines))
     yield Block(
-        head=f"> [!CAUTION]\n> **This change loosens or removes {them}.** {_how(label, len(changes))}\n>",
+        head=f"> [!CAUTION]\n> **This change loosens or removes {them}.** {how}\n>",
         rows=tuple(rows),
         row_prefix="> ",
         is_fixed=True,

@@ -328,21 +328,45 @@ class TestStructure:
         loud = _Tree(broken_page)
         assert (loud.tags, loud.words) != (quiet.tags, quiet.words)
 
+    @pytest.mark.parametrize("text", HOSTILE)
+    def test_a_metric_of_one_word_changes_nothing_else(self, text: str) -> None:
+        def tree(metric: str) -> _Tree:
+            over = broken(HARMLESS, 1, metric="".join(metric.split()))
+            loosened = changed_budget(
+                HARMLESS, 1, "maximum", metric=over.place.metric, bound=Fraction(200)
+            )
+            return _Tree(
+                render_markdown(
+                    Comparison(
+                        standing=Standing.OVER, has_base=True, over=(over,), loosened=(loosened,)
+                    )
+                )
+            )
+
+        # A metric that a line cannot hold is accepted by no line, and none is offered.
+        shown, named, unnamed = tree(text), tree("plain"), tree("`plain`")
+        assert named.tags != unnamed.tags
+        assert (shown.tags, shown.words) in [
+            (named.tags, named.words),
+            (unnamed.tags, unnamed.words),
+        ]
+
 
 MIXED = "|`<b>@x</details>\n*y*``` "
-FULL = render_markdown(everything(MIXED, rows=6))
-FULL_COMMENT_LINES = frozenset(FULL.splitlines())
+MANY = everything(MIXED, rows=3)
+FULL = render_markdown(MANY)
+FULL_LINES = frozenset(FULL.splitlines())
 
 
 class TestTruncation:
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=80)
     @given(max_bytes=st.integers(1500, len(FULL.encode()) + 1))
     def test_what_is_left_is_whole_at_every_limit(self, max_bytes: int) -> None:
-        body = render_markdown(everything(MIXED, rows=6), max_bytes=max_bytes)
+        body = render_markdown(MANY, max_bytes=max_bytes)
         assert len(body.encode()) <= max_bytes
         lines = body.splitlines()
         ours = re.compile(r"(> )?and \d+ more, left out for space|<sub>\d+ rows? left out .*")
-        assert [line for line in lines if line not in FULL_COMMENT_LINES] == [
+        assert [line for line in lines if line not in FULL_LINES] == [
             line for line in lines if ours.fullmatch(line)
         ]
         tree = _Tree(body)

@@ -1,18 +1,14 @@
-"""Comparisons as GitHub's Markdown, for pull request comments and job summaries.
-
-Whatever comes from a report is taken as hostile: the report may have been made by
-the code of a fork, and the comment is posted by a token that can write.
-"""
+"""Comparisons as GitHub's Markdown, for pull request comments and job summaries."""
 
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pytest_flopbudget.core.comparison import (
+    Accepted,
     BudgetChange,
     Comparison,
     Delta,
@@ -20,15 +16,22 @@ from pytest_flopbudget.core.comparison import (
     Place,
     Standing,
 )
+from pytest_flopbudget.core.errors import FlopBudgetError
+from pytest_flopbudget.core.metrics import metric_named
+from pytest_flopbudget.core.quantity import format_quantity
+from pytest_flopbudget.render.accepting import LABEL, MOST_CHANGES, lines_for_change, lines_for_over
+from pytest_flopbudget.render.escaping import anchor, cell, sentence
+from pytest_flopbudget.render.layout import Block, fitted
+from pytest_flopbudget.render.trend import trend
 from pytest_flopbudget.render.words import (
     causes_of,
     change_of,
     change_words,
-    clean,
-    cut,
+    commit_of,
     headline,
     names_of,
     percent,
+    plural,
     sides,
     timings_of,
     value_and_bound,
@@ -43,9 +46,10 @@ SUMMARY_BYTES: Final = 1_000_000
 
 Names = dict[str, str]
 
-_CELL: Final = 120
-_SENTENCE: Final = 400
 _BAR: Final = 10
+_MOST_LEGS: Final = 6
+"""Legs that a row names; the rest are counted."""
+_DELTA: Final = "\N{GREEK CAPITAL LETTER DELTA}"
 _ICONS: Final = {
     Standing.OVER: "\N{CROSS MARK}",
     Standing.WITHIN: "\N{WHITE HEAVY CHECK MARK}",
@@ -54,147 +58,194 @@ _ICONS: Final = {
     Standing.NEEDS_APPROVAL: "\N{CROSS MARK}",
     Standing.INCOMPLETE: "\N{CROSS MARK}",
 }
-_HARMLESS: Final = "_-/,%=+;?'\""
-# An entity alone is not enough for @: GitHub looks for addresses after decoding it.
-_ESCAPES: Final = str.maketrans(
-    {char: f"&#{ord(char)};" for char in string.punctuation if char not in _HARMLESS}
-    | {"@": "&#64;<!-- -->"}
-)
-_EMPHASIS: Final = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")
-"""Underscores that do not stand inside a word, where they mean nothing."""
-
-
-def render_comment(comparison: Comparison, *, marker_id: str = "default") -> str:
-    """The comment's body: its first line is hidden, and finds the comment again.
-
-    At most 60 000 bytes of UTF-8; rows that do not fit are counted instead.
-    """
-    marker = f"<!-- pytest-flopbudget:v1 id={marker_id} -->\n"
-    return marker + render_markdown(comparison, max_bytes=COMMENT_BYTES - len(marker.encode()))
-
-
-def render_markdown(comparison: Comparison, *, max_bytes: int = SUMMARY_BYTES) -> str:
-    """The same without the hidden line, as for a job summary."""
-    return _fitted([block for block in _blocks(comparison) if block.is_needed], max_bytes)
-
-
-def cell(text: str, limit: int = _CELL) -> str:
-    """Text of others as code that stays inside its cell, links nothing and calls nobody."""
-    return f"<code>{_escaped(cut(clean(text), limit))}</code>"
-
-
-def _escaped(text: str) -> str:
-    encoded = text.translate(_ESCAPES)
-    return _EMPHASIS.sub(lambda found: "&#95;" * len(found[0]), encoded)
+_STATE: Final = re.compile(r"[A-Za-z0-9.:_= -]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Block:
-    """A part of the page: its rows are dropped one by one where the page is full."""
+class _About:
+    """What a page says of the run, beside what was compared."""
 
-    head: str
-    rows: tuple[str, ...] = ()
-    tail: str = ""
-    is_fixed: bool = False
-    """True for a part that stands without rows."""
-    row_prefix: str = ""
-    """What begins every line, within a quotation."""
-
-    @property
-    def is_needed(self) -> bool:
-        return self.is_fixed or bool(self.rows)
-
-    def text(self, kept: int) -> str:
-        """The part with its first rows, and the number of those that are not shown."""
-        lines = [self.head, *self.rows[:kept]]
-        if kept < len(self.rows):
-            # A blank line first: it must end a table, and not be one more row of it.
-            left_out = f"{self.row_prefix}and {len(self.rows) - kept} more, left out for space"
-            lines += [self.row_prefix.rstrip(), left_out]
-        return "\n".join([*lines, *filter(None, [self.tail])]) + "\n\n"
+    link: str = ""
+    is_fork: bool = False
+    label: str = LABEL
 
 
-def _fitted(blocks: Sequence[_Block], max_bytes: int) -> str:
-    """The page within its limit: rows are dropped from the least important end."""
-    kept = [len(block.rows) for block in blocks]
-    size = sum(_bytes(block.text(n)) for block, n in zip(blocks, kept, strict=True))
-    for at in range(len(blocks) - 1, -1, -1):
-        while size > max_bytes and kept[at]:
-            before = _bytes(blocks[at].text(kept[at]))
-            # Several rows at once where far too much stands there, so that this ends soon.
-            excess = size - max_bytes
-            kept[at] -= max(1, min(kept[at], kept[at] * excess // (2 * before)))
-            size += _bytes(blocks[at].text(kept[at])) - before
-    return "".join(block.text(n) for block, n in zip(blocks, kept, strict=True)).rstrip() + "\n"
+def render_comment(
+    comparison: Comparison,
+    *,
+    marker_id: str = "default",
+    link: str = "",
+    state: str = "",
+    is_fork: bool = False,
+    label: str = LABEL,
+) -> str:
+    """The comment's body: its first line is hidden, and finds the comment again.
+
+    link: address of the run, whose summary has what is left out here.
+    state: which run it is by, such as `sha=... run=1 attempt=1`; hidden, as the second line.
+    is_fork: whether the code that was measured is that of another repository.
+    label: what is put on a pull request that accepts a regression.
+    At most 60 000 bytes of UTF-8; rows that do not fit are counted instead.
+    Raises FlopBudgetError for a link or a state that could end what it stands in.
+    """
+    hidden = f"<!-- pytest-flopbudget:v1 id={marker_id} -->\n{_state_line(state)}"
+    about = _About(link=link, is_fork=is_fork, label=label)
+    blocks = list(_blocks(comparison, about))
+    return hidden + fitted(blocks, COMMENT_BYTES - len(hidden.encode()), link=link)
 
 
-def _bytes(text: str) -> int:
-    return len(text.encode("utf-8"))
+def render_markdown(comparison: Comparison, *, max_bytes: int = SUMMARY_BYTES) -> str:
+    """The same without the hidden lines, as for a job summary."""
+    return fitted(list(_blocks(comparison, _About())), max_bytes)
 
 
-def _blocks(comparison: Comparison) -> Iterator[_Block]:
+def _state_line(state: str) -> str:
+    if not state:
+        return ""
+    if not _STATE.fullmatch(state) or "--" in state:
+        raise FlopBudgetError(
+            f"state {state!r}: use letters, digits, '.', ':', '_', '=', blanks and single hyphens"
+        )
+    return f"<!-- pytest-flopbudget:state {state} -->\n"
+
+
+def _blocks(comparison: Comparison, about: _About) -> Iterator[Block]:
     """The parts of the page, the most important first."""
-    names = names_of(comparison)
-    yield _title(comparison)
-    yield _caution(names, comparison.loosened)
-    yield _notes(comparison.notes)
-    yield _judged(names, "Over budget", comparison.over)
-    yield _judged(names, "Over, only warned of", comparison.warned)
-    broken = {delta.place for delta in comparison.over}
-    moved = [delta for delta in comparison.changed if delta.place not in broken]
+    c, names = comparison, names_of(comparison)
+    yield _title(c)
+    yield from _lead(c, about)
+    yield from _caution(names, c.loosened, about.label)
+    yield from _incomplete(c.missing_legs)
+    yield _notes(c)
+    yield _judged(names, "Over budget", c.over)
+    yield _to_accept(c.over, about.label)
+    yield _judged(names, "Over, only warned of", c.warned)
+    yield _accepted(names, c.accepted)
+    yield _folded(_judged(names, "", c.pre_existing), "Over budget on the base too")
+    moved = _moved_elsewhere(c)
     yield _moved(names, "Changed", [d for d in moved if d.growth >= 0 and d.is_budgeted])
     yield _folded(_moved(names, "", [d for d in moved if d.growth < 0]), "Improved")
     yield _folded(
         _moved(names, "", [d for d in moved if d.growth >= 0 and not d.is_budgeted]),
         "Changed, with no budget",
     )
-    yield _folded(_budgets(names, comparison.tightened), "Budgets tightened")
-    yield _folded(_budgets(names, comparison.added), "Budgets added")
-    yield _folded(_entries(names, comparison.new), "New")
-    yield _folded(_entries(names, comparison.removed), "Removed")
-    yield _folded(_entries(names, comparison.not_measured), "Not measured")
-    yield _folded(_renamed(comparison), "Renamed")
-    yield _folded(_undecided(names, comparison.undecided), "Not decided")
-    yield _folded(_uncounted(names, comparison), "Uncounted operators")
-    yield _folded(_incomparable(names, timings_of(comparison)), "Not comparable: two separate runs")
-    yield _folded(_facts(comparison), "Another machine or other versions")
+    yield _folded(_budgets(names, c.tightened), "Budgets tightened")
+    yield _folded(_budgets(names, c.added), "Budgets added")
+    yield _folded(_entries(names, c.new), "New")
+    yield _folded(_entries(names, c.removed), "Removed")
+    yield _folded(_entries(names, c.not_measured), "Not measured")
+    yield _folded(_renamed(c), "Renamed")
+    yield _folded(_undecided(names, c.undecided), "Not decided")
+    yield _folded(_uncounted(names, c), "Uncounted operators")
+    yield _folded(_incomparable(names, timings_of(c)), "Not comparable: two separate runs")
+    yield _folded(_facts(c), "Another machine or other versions")
     yield _folded(
-        _Block(head="", rows=tuple(f"- {cell(names[test])}" for test in comparison.unchanged)),
+        Block(rows=tuple(f"- {cell(names[test])}" for test in c.unchanged)),
         "Unchanged",
     )
-    versions = " \N{MIDDLE DOT} ".join(cell(text) for text in comparison.versions)
-    yield _Block(head=f"<sub>{versions}</sub>", is_fixed=bool(versions))
+    if c.versions:
+        versions = " \N{MIDDLE DOT} ".join(cell(text) for text in c.versions)
+        yield Block(rows=(f"<sub>{versions}</sub>",))
 
 
-def _title(comparison: Comparison) -> _Block:
+def _title(comparison: Comparison) -> Block:
     commits = sides(comparison)
-    return _Block(
+    return Block(
         head=f"### {_ICONS[comparison.standing]} Compute budget: {headline(comparison)}"
-        + (f" (<code>{_escaped(commits)}</code>)" if commits else ""),
+        + (f" ({cell(commits)})" if commits else ""),
         is_fixed=True,
     )
 
 
-def _caution(names: Names, changes: Sequence[BudgetChange]) -> _Block:
+def _lead(comparison: Comparison, about: _About) -> Iterator[Block]:
+    """What a reader must know of the numbers before reading them."""
+    parts = []
+    if comparison.base_age > 0:
+        base = comparison.base_git
+        commit = cell(commit_of(base)) if base and commit_of(base) else "a commit"
+        older = plural(comparison.base_age, "commit")
+        parts.append(f"compared with {commit}, {older} older than the base")
+    if about.is_fork:
+        parts.append("measured by code of this pull request")
+    if about.link:
+        parts.append(anchor(about.link, "the run and its full summary"))
+    if parts:
+        text = " \N{MIDDLE DOT} ".join(parts)
+        yield Block(head=text[0].upper() + text[1:], is_fixed=True)
+
+
+def _caution(names: Names, changes: Sequence[BudgetChange], label: str) -> Iterator[Block]:
+    if not changes:
+        return
     them = "a budget" if len(changes) == 1 else f"{len(changes)} budgets"
-    return _Block(
-        head=f"> [!CAUTION]\n> **This change loosens or removes {them}.**\n>",
-        rows=tuple(f"> - {_change(names, change)}" for change in changes),
+    how = _how(label, len(changes))
+    rows = []
+    for n, change in enumerate(changes):
+        lines = [f"> - {_change(names, change)}"]
+        if n < MOST_CHANGES and (pasted := lines_for_change(change)):
+            lines += [f">   {line}" for line in ("```text", *pasted, "```")]
+        rows.append("\n".join(lines))
+    yield Block(
+        head=f"> [!CAUTION]\n> **This change loosens or removes {them}.** {how}\n>",
+        rows=tuple(rows),
         row_prefix="> ",
+        is_fixed=True,
     )
 
 
-def _notes(notes: Sequence[str]) -> _Block:
-    return _Block(
-        head="> [!NOTE]", rows=tuple(f"> - {_sentence(note)}" for note in notes), row_prefix="> "
+def _how(label: str, count: int) -> str:
+    """What to do so that the lines below accept what they stand for."""
+    lines = "the line" if count == 1 else "the lines"
+    return (
+        f"To accept that, put the label {cell(label)} on the pull request, and {lines} below "
+        "into its description, with your reason at the end:"
     )
 
 
-def _sentence(text: str) -> str:
-    return cell(text, _SENTENCE)
+def _incomplete(legs: Sequence[str]) -> Iterator[Block]:
+    if not legs:
+        return
+    them = "one leg" if len(legs) == 1 else f"{len(legs)} legs"
+    yield Block(
+        head=f"> [!WARNING]\n> **Incomplete: {them} of the run left no report.** "
+        "Their jobs failed or did not run; nothing passes without them:\n>",
+        rows=tuple(f"> - {cell(leg)}" for leg in legs),
+        row_prefix="> ",
+        is_fixed=True,
+    )
 
 
-def _judged(names: Names, title: str, deltas: Sequence[Delta]) -> _Block:
+def _notes(comparison: Comparison) -> Block:
+    told = tuple(f"leg {leg} is missing:" for leg in comparison.missing_legs)
+    notes = [note for note in comparison.notes if not note.startswith(told)]
+    return Block(
+        head="> [!NOTE]", rows=tuple(f"> - {sentence(note)}" for note in notes), row_prefix="> "
+    )
+
+
+def _moved_elsewhere(comparison: Comparison) -> list[Delta]:
+    """What moved, but for the numbers that another table has, on some leg at least."""
+    accepted = [one.delta for one in comparison.accepted if one.delta]
+    told: dict[Place, list[tuple[str, ...]]] = {}
+    for delta in (*comparison.over, *comparison.pre_existing, *accepted):
+        told.setdefault(replace(delta.place, legs=()), []).append(delta.place.legs)
+    return [
+        delta
+        for delta in comparison.changed
+        if not any(
+            _is_overlap(delta.place.legs, legs)
+            for legs in told.get(replace(delta.place, legs=()), ())
+        )
+    ]
+
+
+def _is_overlap(legs: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    """Whether they have a leg in common; none are named where it is all of them."""
+    return not legs or not others or not set(legs).isdisjoint(others)
+
+
+def _judged(names: Names, title: str, deltas: Sequence[Delta]) -> Block:
+    has_trend = any(delta.history for delta in deltas)
     rows = []
     for delta in deltas:
         if delta.verdict is None:
@@ -209,43 +260,93 @@ def _judged(names: Names, title: str, deltas: Sequence[Delta]) -> _Block:
                 change_of(delta),
                 bound,
                 _used(delta.verdict.used),
+                *_trend(delta, is_shown=has_trend),
                 _listed(why),
             )
         )
-    columns = ("Test", "Metric", "Base", "PR", "\N{GREEK CAPITAL LETTER DELTA}", "Budget", "Used")
+    columns = (
+        "Test",
+        "Metric",
+        "Base",
+        "PR",
+        _DELTA,
+        "Budget",
+        "Used",
+        *(["Trend"] if has_trend else []),
+    )
     return _table(title, (*columns, "Cause"), rows)
 
 
-def _moved(names: Names, title: str, deltas: Sequence[Delta]) -> _Block:
+def _to_accept(deltas: Sequence[Delta], label: str) -> Block:
+    lines = lines_for_over(deltas)
+    head = f"\n{_how(label, len(lines))}\n\n```text"
+    return _folded(Block(head=head, rows=lines, closing="```"), "To accept what is over budget")
+
+
+def _accepted(names: Names, every: Sequence[Accepted]) -> Block:
+    rows = []
+    for one in every:
+        acceptance = one.acceptance
+        cap = "gone"
+        if acceptance.cap is not None:
+            amount = format_quantity(acceptance.cap, metric_named(acceptance.metric).dimension)
+            cap = f"{'>=' if acceptance.is_floor else '<='} {amount}"
+        rows.append(
+            _row(
+                *_what(names, one),
+                cap,
+                sentence(acceptance.reason),
+                cell(acceptance.set_by) if acceptance.set_by else "-",
+            )
+        )
+    columns = ("Test", "What", "Accepted", "Reason", "Label set by")
+    return _table("Accepted", columns, rows)
+
+
+def _what(names: Names, one: Accepted) -> tuple[str, str]:
+    """Whom an acceptance is about, and what it lets pass."""
+    if one.delta is not None:
+        base, head = values_of(one.delta)
+        test, metric = _name(names, one.delta.place)
+        return test, f"{metric} {base} to {head} ({change_of(one.delta)})"
+    if one.change is not None:
+        who = (_who(names, one.change) or cell(one.change.source)) + _below(one.change.legs)
+        return who, sentence(change_words(one.change))
+    return "-", "-"
+
+
+def _moved(names: Names, title: str, deltas: Sequence[Delta]) -> Block:
+    has_trend = any(delta.history for delta in deltas)
     rows = [
         _row(
             *_name(names, delta.place),
             *values_of(delta),
             change_of(delta),
+            *_trend(delta, is_shown=has_trend),
             _listed(causes_of(delta)),
         )
         for delta in deltas
     ]
-    columns = ("Test", "Metric", "Base", "PR", "\N{GREEK CAPITAL LETTER DELTA}", "Cause")
+    columns = ("Test", "Metric", "Base", "PR", _DELTA, *(["Trend"] if has_trend else []), "Cause")
     return _table(title, columns, rows)
 
 
-def _entries(names: Names, entries: Sequence[Entry]) -> _Block:
+def _entries(names: Names, entries: Sequence[Entry]) -> Block:
     rows = [
         _row(
             _name(names, entry.place)[0],
-            _sentence(entry.reason),
-            _sentence(entry.budget) if entry.budget else "-",
+            sentence(entry.reason),
+            sentence(entry.budget) if entry.budget else "-",
         )
         for entry in entries
     ]
     return _table("", ("Test", "Why", "Budget"), rows)
 
 
-def _undecided(names: Names, deltas: Sequence[Delta]) -> _Block:
+def _undecided(names: Names, deltas: Sequence[Delta]) -> Block:
     rows = [
         _row(
-            *_name(names, delta.place), delta.verdict.outcome.value, _sentence(delta.verdict.reason)
+            *_name(names, delta.place), delta.verdict.outcome.value, sentence(delta.verdict.reason)
         )
         for delta in deltas
         if delta.verdict is not None
@@ -253,12 +354,12 @@ def _undecided(names: Names, deltas: Sequence[Delta]) -> _Block:
     return _table("", ("Test", "Metric", "Verdict", "Why"), rows)
 
 
-def _incomparable(names: Names, deltas: Sequence[Delta]) -> _Block:
+def _incomparable(names: Names, deltas: Sequence[Delta]) -> Block:
     rows = [_row(*_name(names, delta.place), *values_of(delta)) for delta in deltas]
     return _table("", ("Test", "Metric", "On the base", "Here"), rows)
 
 
-def _uncounted(names: Names, comparison: Comparison) -> _Block:
+def _uncounted(names: Names, comparison: Comparison) -> Block:
     rows = [
         _row(
             _name(names, row.place)[0],
@@ -271,45 +372,58 @@ def _uncounted(names: Names, comparison: Comparison) -> _Block:
     return _table("", ("Test", "Operator", "Calls", "Shapes"), rows)
 
 
-def _renamed(comparison: Comparison) -> _Block:
-    rows = [_row(cell(one.before), cell(one.after)) for one in comparison.renamed]
+def _renamed(comparison: Comparison) -> Block:
+    rows = [
+        _row(cell(one.before) + _below(one.legs), cell(one.after)) for one in comparison.renamed
+    ]
     return _table("", ("Before", "Now"), rows)
 
 
-def _facts(comparison: Comparison) -> _Block:
+def _facts(comparison: Comparison) -> Block:
     rows = [
-        _row(cell(fact.name), cell(fact.before or "none"), cell(fact.after or "none"))
+        _row(
+            cell(fact.name) + _below(fact.legs),
+            cell(fact.before or "none"),
+            cell(fact.after or "none"),
+        )
         for fact in (*comparison.machine_changes, *comparison.version_changes)
     ]
     return _table("", ("Fact", "Base", "PR"), rows)
 
 
-def _budgets(names: Names, changes: Sequence[BudgetChange]) -> _Block:
-    return _Block(head="", rows=tuple(f"- {_change(names, change)}" for change in changes))
+def _budgets(names: Names, changes: Sequence[BudgetChange]) -> Block:
+    return Block(rows=tuple(f"- {_change(names, change)}" for change in changes))
 
 
 def _change(names: Names, change: BudgetChange) -> str:
+    who = _who(names, change)
+    where = f" ({cell(change.source)})" if change.source else ""
+    subject = f"{who}: " if who else ""
+    return f"{subject}{sentence(change_words(change))}{where}{_on(change.legs)}"
+
+
+def _who(names: Names, change: BudgetChange) -> str:
+    """The first tests that a change of budgets is about; empty where no test shows it."""
     who = [cell(_named(names, test, change.region)) for test in change.tests[:3]]
     if len(change.tests) > len(who):
         who.append(f"{len(change.tests) - len(who)} more")
-    where = f" ({cell(change.source)})" if change.source else ""
-    subject = f"{', '.join(who)}: " if who else ""
-    return f"{subject}{_sentence(change_words(change))}{where}"
+    return ", ".join(who)
 
 
-def _folded(block: _Block, title: str) -> _Block:
+def _folded(block: Block, title: str) -> Block:
     """The part behind a line that opens it, with the number of its rows."""
-    return _Block(
+    return Block(
         head=f"<details><summary>{title} ({len(block.rows)})</summary>\n{block.head}",
         rows=block.rows,
+        closing=block.closing,
         tail="\n</details>",
     )
 
 
-def _table(title: str, columns: Iterable[str], rows: Iterable[str]) -> _Block:
+def _table(title: str, columns: Iterable[str], rows: Iterable[str]) -> Block:
     names = list(columns)
     head = f"#### {title}\n" if title else ""
-    return _Block(head=f"{head}\n{_row(*names)}\n|{'---|' * len(names)}", rows=tuple(rows))
+    return Block(head=f"{head}\n{_row(*names)}\n|{'---|' * len(names)}", rows=tuple(rows))
 
 
 def _row(*cells: str) -> str:
@@ -317,7 +431,22 @@ def _row(*cells: str) -> str:
 
 
 def _name(names: Names, place: Place) -> tuple[str, str]:
-    return cell(_named(names, place.test, place.region)), cell(place.metric)
+    return cell(_named(names, place.test, place.region)) + _below(place.legs), cell(place.metric)
+
+
+def _below(legs: Sequence[str]) -> str:
+    """The legs on a line of their own in the cell."""
+    return f"<br>{_on(legs).strip()}" if legs else ""
+
+
+def _on(legs: Sequence[str]) -> str:
+    """Which legs a row is about; empty where it is about all of them."""
+    if not legs:
+        return ""
+    shown = [cell(leg) for leg in legs[:_MOST_LEGS]]
+    if len(legs) > len(shown):
+        shown.append(f"{len(legs) - len(shown)} more")
+    return f" on {', '.join(shown)}"
 
 
 def _named(names: Names, test: str, region: str) -> str:
@@ -326,6 +455,11 @@ def _named(names: Names, test: str, region: str) -> str:
 
 def _listed(texts: Sequence[str]) -> str:
     return "<br>".join(cell(text) for text in texts) or "-"
+
+
+def _trend(delta: Delta, *, is_shown: bool) -> tuple[str, ...]:
+    """The cell of a column that is there only where something is known of earlier commits."""
+    return (trend(delta) or "-",) if is_shown else ()
 
 
 def _used(used: float | None) -> str:

@@ -19,6 +19,7 @@ from pytest_flopbudget.core.comparison import (
 from pytest_flopbudget.core.measurement import Counts, Measurement, Samples, Value
 from pytest_flopbudget.core.metrics import Better, Dimension, Kind, metric_named
 from pytest_flopbudget.core.quantity import format_change, format_pair, format_quantity
+from pytest_flopbudget.core.report import Git
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
 
 ELLIPSIS: Final = "\N{HORIZONTAL ELLIPSIS}"
@@ -117,15 +118,22 @@ def value_and_bound(verdict: Verdict, limit: Limit | None) -> tuple[str, str]:
 def values_of(delta: Delta) -> tuple[str, str]:
     """Base and head with their units, so that different ones never print alike."""
     base = None if delta.base is None else delta.base.value
-    head = _head_value(delta)
+    head = head_value(delta)
     if base is None or head is None:
         return amount(base, delta.place.metric), amount(head, delta.place.metric)
     return format_pair(base, head, delta.metric.dimension)
 
 
+def head_value(delta: Delta) -> int | float | None:
+    """What the head measured, or else what was judged; None where neither is known."""
+    if delta.head is not None:
+        return delta.head.value
+    return None if delta.verdict is None else delta.verdict.value
+
+
 def change_of(delta: Delta) -> str:
     """The change in percent; a dash where there is nothing to count it from."""
-    head = _head_value(delta)
+    head = head_value(delta)
     if delta.base is None or head is None:
         return "-"
     return format_change(delta.base.value, head)
@@ -171,9 +179,11 @@ def change_words(change: BudgetChange) -> str:
 def names_of(comparison: Comparison) -> dict[str, str]:
     """A short name for the id of each test that the comparison speaks of."""
     c = comparison
-    placed: list[Delta | Entry | UncountedRow] = [*c.over, *c.warned, *c.changed]
+    placed: list[Delta | Entry | UncountedRow] = [*c.over, *c.warned, *c.changed, *c.pre_existing]
     placed += [*c.undecided, *c.incomparable, *c.new, *c.removed, *c.not_measured, *c.uncounted]
-    changes = (*c.loosened, *c.tightened, *c.added)
+    placed += [one.delta for one in c.accepted if one.delta]
+    accepted = [one.change for one in c.accepted if one.change]
+    changes = (*c.loosened, *c.tightened, *c.added, *accepted)
     ids = [one.place.test for one in placed] + [test for one in changes for test in one.tests]
     return short_names([*ids, *c.unchanged])
 
@@ -191,13 +201,17 @@ def timings_of(comparison: Comparison) -> list[Delta]:
 def headline(comparison: Comparison) -> str:
     """The whole comparison in a few counts, the worst first."""
     regressed, loosened = len(comparison.regressed), len(comparison.loosened)
+    missing = len(comparison.missing_legs)
     counts = (
         (len(comparison.over) - regressed, "over budget"),
         (regressed, "regressed"),
+        (missing, "leg missing" if missing == 1 else "legs missing"),
         (loosened, "budget loosened" if loosened == 1 else "budgets loosened"),
         (len(comparison.warned), "warned of"),
+        (len(comparison.accepted), "accepted"),
         (sum(d.growth < 0 for d in comparison.changed if d.is_budgeted), "improved"),
         (len(comparison.not_measured), "not measured"),
+        (len(comparison.pre_existing), "over on the base too"),
     )
     parts = [f"{count} {word}" for count, word in counts if count]
     if not comparison.measured_tests:
@@ -209,24 +223,19 @@ def headline(comparison: Comparison) -> str:
 
 def sides(comparison: Comparison) -> str:
     """Which commits were compared; empty where neither is known."""
-    head = _commit(comparison.head_git.commit) if comparison.head_git else ""
-    base = _commit(comparison.base_git.commit) if comparison.base_git else ""
+    head = commit_of(comparison.head_git) if comparison.head_git else ""
+    base = commit_of(comparison.base_git) if comparison.base_git else ""
     return " vs ".join(filter(None, (head, base)))
+
+
+def commit_of(git: Git) -> str:
+    """The commit, as short as people write it."""
+    return clean(git.commit)[:9]
 
 
 def plural(count: int, word: str) -> str:
     """Such as `1 test` and `2 tests`."""
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
-
-
-def _head_value(delta: Delta) -> int | float | None:
-    if delta.head is not None:
-        return delta.head.value
-    return None if delta.verdict is None else delta.verdict.value
-
-
-def _commit(commit: str) -> str:
-    return clean(commit)[:9]
 
 
 def _sign(limit: Limit | None, verdict: Verdict) -> str:

@@ -387,9 +387,11 @@ class TestHiddenLines:
             render_comment(whole(), state=state)
 
     def test_a_link_is_escaped_and_the_run_is_named(self) -> None:
-        body = render_comment(whole(), link="https://ghe.example:8443/a/b/actions/runs/1?x=1&y='2'")
+        body = render_comment(
+            whole(), link="https://ghe.example:8443/a/b/actions/runs/1?x=1&lt;=2&y='2'"
+        )
         ((_, attrs),) = [tag for tag in _Page(body).opened if tag[0] == "a"]
-        assert attrs == {"href": "https://ghe.example:8443/a/b/actions/runs/1?x=1&y='2'"}
+        assert attrs == {"href": "https://ghe.example:8443/a/b/actions/runs/1?x=1&lt;=2&y='2'"}
         assert "<a " not in render_comment(whole())
 
     @pytest.mark.parametrize(

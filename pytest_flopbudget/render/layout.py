@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pytest_flopbudget.render.escaping import anchor
 from pytest_flopbudget.render.words import plural
 
 LEFT_OUT: Final = "left out for space"
@@ -38,16 +37,17 @@ class Block:
         return "\n".join([*lines, *filter(None, [self.tail])]) + "\n\n"
 
 
-def fitted(blocks: Sequence[Block], max_bytes: int, *, link: str = "") -> str:
+def fitted(blocks: Sequence[Block], max_bytes: int, *, elsewhere: str = "") -> str:
     """The page in at most so many bytes of UTF-8, as far as its fixed parts allow.
 
     blocks: the most important first. Rows are left out from the end, and with its last row
-    a part that is not fixed; what is left out is counted, with the link to where it stands.
+    a part that is not fixed; what is left out is counted.
+    elsewhere: Markdown that names what has all of it.
     """
     whole = sum(len(block.rows) for block in blocks)
 
     def page(kept: int) -> str:
-        return _page(blocks, kept, whole, link)
+        return _page(blocks, kept, whole, elsewhere)
 
     if len(page(whole).encode()) <= max_bytes:
         return page(whole)
@@ -61,7 +61,7 @@ def fitted(blocks: Sequence[Block], max_bytes: int, *, link: str = "") -> str:
     return page(fits)
 
 
-def _page(blocks: Sequence[Block], kept: int, whole: int, link: str) -> str:
+def _page(blocks: Sequence[Block], kept: int, whole: int, elsewhere: str) -> str:
     """The page with its first rows."""
     texts, left = [], kept
     for block in blocks:
@@ -69,6 +69,6 @@ def _page(blocks: Sequence[Block], kept: int, whole: int, link: str) -> str:
         texts.append(block.text(shown))
         left -= shown
     if kept < whole:
-        there = f": {anchor(link, 'the full summary')} has all" if link else ""
+        there = f": {elsewhere} has all" if elsewhere else ""
         texts.append(f"<sub>{plural(whole - kept, 'row')} {LEFT_OUT}{there}</sub>")
     return "".join(texts).rstrip() + "\n"

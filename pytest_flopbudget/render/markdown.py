@@ -65,7 +65,6 @@ _STATE: Final = re.compile(r"[A-Za-z0-9.:_= -]*")
 class _About:
     """What a page says of the run, beside what was compared."""
 
-    link: str = ""
     is_fork: bool = False
     label: str = LABEL
 
@@ -89,9 +88,10 @@ def render_comment(
     Raises FlopBudgetError for a link or a state that could end what it stands in.
     """
     hidden = f"<!-- pytest-flopbudget:v1 id={marker_id} -->\n{_state_line(state)}"
-    about = _About(link=link, is_fork=is_fork, label=label)
-    blocks = list(_blocks(comparison, about))
-    return hidden + fitted(blocks, COMMENT_BYTES - len(hidden.encode()), link=link)
+    # Only where rows are left out, for with it the comment changes with every run.
+    summary = anchor(link, "the full summary") if link else ""
+    blocks = list(_blocks(comparison, _About(is_fork=is_fork, label=label)))
+    return hidden + fitted(blocks, COMMENT_BYTES - len(hidden.encode()), elsewhere=summary)
 
 
 def render_markdown(comparison: Comparison, *, max_bytes: int = SUMMARY_BYTES) -> str:
@@ -167,8 +167,6 @@ def _lead(comparison: Comparison, about: _About) -> Iterator[Block]:
         parts.append(f"compared with {commit}, {older} older than the base")
     if about.is_fork:
         parts.append("measured by code of this pull request")
-    if about.link:
-        parts.append(anchor(about.link, "the run and its full summary"))
     if parts:
         text = " \N{MIDDLE DOT} ".join(parts)
         yield Block(head=text[0].upper() + text[1:], is_fixed=True)

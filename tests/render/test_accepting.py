@@ -68,7 +68,7 @@ CASES = {
         ),
     ),
     "floor": (reported(scored(0.9, 0.9)), reported(scored(0.9, 0.8))),
-    "floor below zero": (reported(scored(0.9, -0.25)), reported(scored(0.9, -1234.5))),
+    "floor below zero": (reported(scored(0.9, -0.25)), reported(scored(0.9, -1234567.5))),
     "limit taken away": (
         reported(spent(9, 10)),
         reported(budgeted(A, measured(macs={"fc": 9}, params=3), limits=(limit("params", 10),))),
@@ -126,6 +126,27 @@ class TestRoundTrip:
         acceptances, _ = parse_acceptances(text)
         assert settle(compare(base, worse), base, acceptances).standing is Standing.OVER
 
+    @pytest.mark.parametrize(
+        ("bound", "text"),
+        [
+            (2_000_000_000, "2 GMAC"),
+            # 4, 5 and 6 digits say less: a hundredth of a thousandth is added.
+            (2_000_000_001, "2.00002 GMAC"),
+            (1_234_400, "1.2344 MMAC"),
+            # Rounded up, four digits are enough.
+            (1_234_600, "1.235 MMAC"),
+        ],
+    )
+    def test_an_amount_has_as_few_digits_as_reach_it(self, bound: int, text: str) -> None:
+        (line,) = lines_for_change(loosened(A, bound=Fraction(bound)))
+        assert f" macs <= {text} - " in line
+
+    def test_a_timing_may_reach_the_far_end_of_its_interval_again(self) -> None:
+        base = reported(timed(0.01, 1))
+        comparison = settle(compare(base, reported(timed(2, 1))), base, ())
+        # The median is 2 s, and the interval ends at a tenth more.
+        assert " latency <= 2.2 s - " in offered(render_markdown(comparison))
+
     def test_what_was_not_measured_cannot_be_accepted(self) -> None:
         torn = budgeted(A, measured(params=3), limits=(limit("macs", 10),))
         base = reported(spent(9, 10))
@@ -141,7 +162,7 @@ class TestRoundTrip:
         assert found.covers(f"t.py::{name}")
         assert found.metric == "macs"
         assert found.cap is not None
-        # Two hundredths of a thousandth: no more than six digits may round away.
+        # Four digits may round up by half of the last one.
         assert bound <= found.cap <= bound * Fraction(1_001, 1_000)
 
     @given(name=st.text("x flops<=>9PFLOP- removed*?`[]", min_size=1, max_size=60))

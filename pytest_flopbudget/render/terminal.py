@@ -299,10 +299,8 @@ def _ranked(spent: Mapping[str, int], metric: str, total: float, width: int) -> 
 
 
 def _uncounted_lines(rows: Sequence[Uncounted], width: int) -> list[str]:
-    lines = [line for row in rows for line in _wrapped(f"  {_operator(row)}", width)]
-    if not lines:
-        return []
-    return [f"  {UNCOUNTED.title}: {TOO_LOW}", *(f"  {line}" for line in lines)]
+    lines = [line for row in rows for line in _wrapped(f"    {_operator(row)}", width)]
+    return [f"  {UNCOUNTED.title}: {TOO_LOW}", *lines] if lines else []
 
 
 def _section(title: str, items: Sequence[str], width: int, most: int = _MOST_ROWS) -> list[str]:

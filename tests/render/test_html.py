@@ -485,7 +485,7 @@ def everywhere(text: str) -> Report:
         machine={name: name},
         versions={name: name},
         settings=Settings(mode=name),
-        selection=(name,),
+        selection=(f"-k{name}",),  # narrows the run, whatever the name
         notes=(name,),
     )
 

@@ -123,11 +123,11 @@ def _blocks(comparison: Comparison, about: _About) -> Iterator[Block]:
     yield _accepted(names, c.accepted)
     yield _folded(_judged(names, "", c.pre_existing), "Over budget on the base too")
     moved = _moved_elsewhere(c)
-    yield _moved(names, "Changed", [d for d in moved if d.growth >= 0 and d.is_budgeted])
-    yield _folded(_moved(names, "", [d for d in moved if d.growth < 0]), "Improved")
+    bounded = [delta for delta in moved if delta.is_budgeted]
+    yield _moved(names, "Changed", [d for d in bounded if d.growth >= 0])
+    yield _folded(_moved(names, "", [d for d in bounded if d.growth < 0]), "Improved")
     yield _folded(
-        _moved(names, "", [d for d in moved if d.growth >= 0 and not d.is_budgeted]),
-        "Changed, with no budget",
+        _moved(names, "", [d for d in moved if not d.is_budgeted]), "Changed, with no budget"
     )
     yield _folded(_budgets(names, c.tightened), "Budgets tightened")
     yield _folded(_budgets(names, c.added), "Budgets added")

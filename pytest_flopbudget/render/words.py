@@ -222,10 +222,12 @@ def headline(comparison: Comparison) -> str:
 
 
 def sides(comparison: Comparison) -> str:
-    """Which commits were compared; empty where neither is known."""
-    head = commit_of(comparison.head_git) if comparison.head_git else ""
-    base = commit_of(comparison.base_git) if comparison.base_git else ""
-    return " vs ".join(filter(None, (head, base)))
+    """Which commits were compared, and whether they had changes; empty where none is known."""
+    return " vs ".join(
+        commit_of(git) + (" (modified)" if git.is_dirty else "")
+        for git in (comparison.head_git, comparison.base_git)
+        if git is not None
+    )
 
 
 def commit_of(git: Git) -> str:

@@ -241,7 +241,7 @@ def everything(text: str, rows: int = 1) -> Comparison:
             for n in each
             for one in (
                 delta(text, n + 1000, metric=metric, limit=limit(metric, 200)),
-                delta(text, n + 1000, head=Value(value=50)),
+                delta(text, n + 1000, head=Value(value=50), limit=limit("flops", 200)),
                 delta(text, n + 2000),
             )
         ),

@@ -13,7 +13,7 @@ from pytest_flopbudget.core.comparing import compare
 from pytest_flopbudget.core.comparison import Comparison
 from pytest_flopbudget.core.measurement import Samples, Uncounted, Value
 from pytest_flopbudget.core.merging import merge
-from pytest_flopbudget.core.report import Git, Report, Settings, TestOutcome
+from pytest_flopbudget.core.report import Report, Settings, TestOutcome
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
 from pytest_flopbudget.render.terminal import (
     render_comparison,

@@ -13,6 +13,7 @@ from typing import Final
 from pytest_flopbudget.cli.exits import Exit
 from pytest_flopbudget.core.acceptance import parse_acceptances
 from pytest_flopbudget.core.comparing import compare
+from pytest_flopbudget.core.comparison import Comparison
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.settling import hold_open, settle
 from pytest_flopbudget.github.job import InstalledJob, located, show

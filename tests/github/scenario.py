@@ -181,12 +181,17 @@ class Scenario:
         )
 
 
-@contextmanager
-def opened(directory: Path, main: dict[str, str], topic: dict[str, str]) -> Iterator[Scenario]:
-    """A pull request out of the files of `main` and those of `topic`."""
+def repository(directory: Path, main: dict[str, str], topic: dict[str, str]) -> Server:
+    """One with these files on `main`, and those changed on `topic`."""
     server = Server(directory / "server")
     server.commit("main", main)
     server.commit("topic", topic)
+    return server
+
+
+@contextmanager
+def opened(directory: Path, server: Server) -> Iterator[Scenario]:
+    """A pull request from `topic` into `main`."""
     with serve(GitHub()) as github, serve_runs(github) as shown:
         yield Scenario(server, github, shown, GitData(github), directory)
     assert github.violations == []

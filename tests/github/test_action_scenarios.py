@@ -24,6 +24,7 @@ from .scenario import (
     opened,
     project,
     push_payload,
+    repository,
 )
 
 Opener = Callable[[dict[str, str], dict[str, str]], Scenario]
@@ -36,7 +37,8 @@ def open_pull_request(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open
 
         def opener(main: dict[str, str], topic: dict[str, str]) -> Scenario:
             directory = tmp_path_factory.mktemp("pull-request")
-            return servers.enter_context(opened(directory, main, topic))
+            server = repository(directory, main, topic)
+            return servers.enter_context(opened(directory, server))
 
         yield opener
 
@@ -251,8 +253,7 @@ class TestBaselineBranch:
     @pytest.fixture(scope="class")
     @classmethod
     def pull(cls, open_pull_request: Opener) -> Scenario:
-        pull = open_pull_request(project(width=512), {"README.md": "A word.\n"})
-        return pull
+        return open_pull_request(project(width=512), {"README.md": "A word.\n"})
 
     @pytest.fixture(scope="class")
     @classmethod

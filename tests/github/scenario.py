@@ -160,25 +160,27 @@ class Scenario:
     def _runner(
         self, here: Path, event: str, payload: dict[str, Any], workspace: Path, env: dict[str, str]
     ) -> Runner:
-        file = here / "event.json"
-        file.write_text(json.dumps(payload))
         return Runner(
             workspace=workspace,
             temp=here / "temp",
             github={"event_name": event, "token": TOKEN},
-            env={
-                "GITHUB_API_URL": self.github.url,
-                "GITHUB_EVENT_NAME": event,
-                "GITHUB_EVENT_PATH": str(file),
-                "GITHUB_REPOSITORY": REPOSITORY,
-                "GITHUB_RUN_ATTEMPT": "1",
-                "GITHUB_RUN_ID": str(RUN_ID),
-                "GITHUB_SERVER_URL": "https://github.test",
-                "no_proxy": "*",
-                **ALONE,
-                **env,
-            },
+            env={**self.environment(here, event, payload), **ALONE, **env},
         )
+
+    def environment(self, here: Path, event: str, payload: dict[str, Any]) -> dict[str, str]:
+        """The runner's variables in a run that this event started."""
+        file = here / "event.json"
+        file.write_text(json.dumps(payload))
+        return {
+            "GITHUB_API_URL": self.github.url,
+            "GITHUB_EVENT_NAME": event,
+            "GITHUB_EVENT_PATH": str(file),
+            "GITHUB_REPOSITORY": REPOSITORY,
+            "GITHUB_RUN_ATTEMPT": "1",
+            "GITHUB_RUN_ID": str(RUN_ID),
+            "GITHUB_SERVER_URL": "https://github.test",
+            "no_proxy": "*",
+        }
 
 
 def repository(directory: Path, main: dict[str, str], topic: dict[str, str]) -> Server:

@@ -216,12 +216,15 @@ class TestFirstRun:
     @classmethod
     def pull(cls, open_pull_request: Opener) -> Scenario:
         files = {**project(width=256), "tests/test_other.py": FAILING}
-        return open_pull_request({"README.md": "A word.\n"}, files)
+        pull = open_pull_request({"README.md": "A word.\n"}, files)
+        # As for Dependabot, whose token only reads.
+        pull.github.faults = [Fault("POST", r".*/comments", 403)]
+        return pull
 
     @pytest.fixture(scope="class")
     @classmethod
     def result(cls, pull: Scenario) -> Result:
-        return pull.gate(pytest_args="tests -k 'forward or something'", comment="false")
+        return pull.gate(pytest_args="tests -k 'forward or something'", upload="false")
 
     def test_a_base_without_budgets_is_no_baseline_and_no_failure(self, result: Result) -> None:
         assert result.steps["Measure the base"].conclusion == "success"
@@ -233,11 +236,18 @@ class TestFirstRun:
         assert result.conclusion == "failure"
         assert "tests failed on the head" in result.steps["Gate"].log
 
-    def test_no_comment_is_written_where_none_is_wanted(
+    def test_a_comment_that_is_refused_does_not_change_the_verdict(
         self, result: Result, pull: Scenario
     ) -> None:
-        assert result.steps["Comment"].conclusion == "skipped"
-        assert pull.github.writes() == []
+        assert result.steps["Comment"].conclusion == "success"
+        assert result.outputs["comment-url"] == ""
+        assert pull.github.writes() == [("POST", f"/repos/{REPOSITORY}/issues/7/comments")]
+        log = result.steps["Comment"].log
+        assert "403: Resource not accessible by integration; the job needs 'permissions:" in log
+        assert "::warning title=Compute budget::The comment was not written" in log
+
+    def test_nothing_is_left_behind_where_that_is_not_wanted(self, pull: Scenario) -> None:
+        assert pull.uploads.artifacts == []
 
     def test_budgets_hold_without_a_baseline(self, result: Result) -> None:
         assert "no baseline" in result.summary.lower()
@@ -361,20 +371,4 @@ def test_a_head_without_any_budget_fails_and_says_so(open_pull_request: Opener) 
     assert result.conclusion == "failure"
     assert result.outputs["verdict"] == "nothing-measured"
     assert "Nothing was measured" in result.steps["Gate"].log
-
-
-def test_a_comment_that_is_refused_does_not_change_the_verdict(
-    open_pull_request: Opener,
-) -> None:
-    """As it is for Dependabot, whose token only reads."""
-    files = project(width=256)
-    pull = open_pull_request(files, {"README.md": "A word.\n"})
-    pull.github.faults = [Fault("POST", r".*/comments", 403)]
-    result = pull.gate(baseline="file", upload="false")
-    assert result.conclusion == "success", result.log
-    assert result.outputs["comment-url"] == ""
-    assert pull.github.writes() == [("POST", f"/repos/{REPOSITORY}/issues/7/comments")]
-    log = result.steps["Comment"].log
-    assert "403: Resource not accessible by integration; the job needs 'permissions:" in log
-    assert "::warning title=Compute budget::The comment was not written" in log
-    assert pull.uploads.artifacts == []
+    assert result.steps["Comment"].conclusion == "skipped"

@@ -10,7 +10,7 @@ from pytest_flopbudget.github.commands import PlainJob, say
 from pytest_flopbudget.github.job import InstalledJob, located
 from pytest_flopbudget.render.github import Annotation
 
-from .composite import _assignments
+from .composite import assignments
 
 Capture = pytest.CaptureFixture[str]
 
@@ -47,7 +47,7 @@ def test_an_output_cannot_become_another(tmp_path: Path) -> None:
     job = PlainJob({"GITHUB_OUTPUT": str(file)})
     job.set_output("a", "1\nb=2\nb<<EOF\n3\nEOF")
     job.set_output("c", "4")
-    assert _assignments(file) == {"a": "1\nb=2\nb<<EOF\n3\nEOF", "c": "4"}
+    assert assignments(file) == {"a": "1\nb=2\nb<<EOF\n3\nEOF", "c": "4"}
 
 
 @pytest.mark.parametrize("job", [PlainJob({}), InstalledJob({}, what="this")])

@@ -6,7 +6,8 @@ The budget is 40 000 MACs wherever a test does not say otherwise.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,20 @@ import pytest
 
 from pytest_flopbudget.core.legs import Leg, Series, leg_to_json
 from pytest_flopbudget.core.report import Git, Report, TestOutcome, TestReport
+from pytest_flopbudget.github.gate import main
 
 from ..builders import budgeted, limit, measured, reported
 from .api_mock import REPOSITORY, WORKFLOW_LOGIN, Fault
-from .composite import Result
-from .conftest import event_payload
+from .composite import Result, assignments
+from .conftest import TOKEN, event_payload
 from .mock_runs import RUN_ID, zipped
 from .repositories import Server
-from .scenario import LABEL, Scenario, merge_group_payload, opened, repository
+from .scenario import Scenario, merge_group_payload, opened, repository
+
+Capture = pytest.CaptureFixture[str]
 
 FORWARD = "tests/test_mlp.py::test_forward"
+BACK = "tests/test_mlp.py::test_back"
 LINE = "Flop-Budget-Accept: tests/test_mlp.py::* macs <= 60000 - a wider model"
 
 
@@ -65,7 +70,48 @@ def gate(pull: Scenario, event: dict[str, Any] | None = None, **given: str) -> R
     return pull.later("gate", "pull_request", event or payload(pull), **given)
 
 
+@dataclass
+class Judged:
+    """What the gate's own part of the action said and wrote."""
+
+    exit_code: int
+    outputs: dict[str, str]
+    log: str
+    summary: str
+    comment: str
+    """As it is handed to the step that posts it; empty where there is none."""
+
+
+Judge = Callable[..., Judged]
+
+
+@pytest.fixture
+def judge(
+    pull: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> Judge:
+    """Runs the command of the step in this process, where the steps around it change nothing."""
+
+    def run(head: Report, base: Report | None, *options: str, event: Any = None) -> Judged:
+        leave(pull, head, base)
+        environment = pull.environment(tmp_path, "pull_request", event or payload(pull))
+        files = {name: tmp_path / name for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+        for name, value in {**environment, **files, "GITHUB_TOKEN": TOKEN}.items():
+            monkeypatch.setenv(name, str(value))
+        comment = tmp_path / "comment.md"
+        code = main([*options, f"--comment-to={comment}"])
+        return Judged(
+            exit_code=code,
+            outputs=assignments(files["GITHUB_OUTPUT"]),
+            log=capsys.readouterr().out,
+            summary=files["GITHUB_STEP_SUMMARY"].read_text(encoding="utf-8"),
+            comment=comment.read_text(encoding="utf-8") if comment.exists() else "",
+        )
+
+    return run
+
+
 def judged(pull: Scenario, head: Report, base: Report | None, **given: str) -> Result:
+    """The same through all steps of the action."""
     leave(pull, head, base)
     return gate(pull, **given)
 
@@ -134,25 +180,22 @@ class TestMatrix:
 
 
 class TestFirstRun:
-    def test_budgets_hold_without_a_baseline(self, pull: Scenario) -> None:
-        result = judged(pull, run_of(costing(40_000)), None)
-        assert result.conclusion == "success", result.log
-        assert "no baseline" in pull.comments()[0].lower()
+    def test_budgets_hold_without_a_baseline(self, judge: Judge) -> None:
+        found = judge(run_of(costing(40_000)), None)
+        assert (found.exit_code, found.outputs["verdict"]) == (0, "pass")
+        assert "no baseline" in found.comment.lower()
 
-    def test_and_one_that_is_exceeded_fails(self, pull: Scenario) -> None:
-        result = judged(pull, run_of(costing(40_001)), None)
-        assert (result.conclusion, result.outputs["verdict"]) == ("failure", "fail")
+    def test_and_one_that_is_exceeded_fails(self, judge: Judge) -> None:
+        found = judge(run_of(costing(40_001)), None)
+        assert (found.exit_code, found.outputs["verdict"]) == (1, "fail")
 
 
 class TestBaseAlreadyOver:
-    @pytest.mark.parametrize(
-        ("macs", "verdict"), [(49_999, "pass"), (50_000, "pass"), (50_001, "fail")]
-    )
-    def test_only_more_than_the_base_fails(self, pull: Scenario, macs: int, verdict: str) -> None:
-        result = judged(pull, run_of(costing(macs)), run_of(costing(50_000)))
-        assert result.outputs["verdict"] == verdict
-        assert result.conclusion == ("success" if verdict == "pass" else "failure")
-        assert "test_forward" in pull.comments()[0]
+    @pytest.mark.parametrize(("macs", "exit_code"), [(49_999, 0), (50_000, 0), (50_001, 1)])
+    def test_only_more_than_the_base_fails(self, judge: Judge, macs: int, exit_code: int) -> None:
+        found = judge(run_of(costing(macs)), run_of(costing(50_000)))
+        assert found.exit_code == exit_code
+        assert "test_forward" in found.comment
 
 
 class TestLoosening:
@@ -160,31 +203,33 @@ class TestLoosening:
         "head",
         [
             run_of(costing(30_000)),
-            run_of(
-                costing(30_000),
-                budgeted("tests/test_mlp.py::test_back", outcome=TestOutcome.SKIPPED),
-            ),
-            run_of(costing(30_000), costing(5, name="tests/test_mlp.py::test_back", budget=None)),
-            run_of(costing(30_000), costing(5, name="tests/test_mlp.py::test_back", budget=11)),
+            run_of(costing(30_000), budgeted(BACK, outcome=TestOutcome.SKIPPED)),
+            run_of(costing(30_000), costing(5, name=BACK, budget=None)),
+            run_of(costing(30_000), costing(5, name=BACK, budget=11)),
         ],
         ids=["deleted", "skipped", "budget removed", "budget raised"],
     )
     def test_a_budget_that_is_gone_or_raised_needs_approval(
-        self, pull: Scenario, head: Report
+        self, judge: Judge, head: Report
     ) -> None:
-        back = costing(5, name="tests/test_mlp.py::test_back", budget=10)
-        result = judged(pull, head, run_of(costing(30_000), back))
-        assert (result.conclusion, result.outputs["verdict"]) == ("failure", "needs-approval")
-        assert (result.outputs["loosened"], exit_code(result)) == ("1", "1")
-        assert f"with the label {LABEL} and a line" in result.log
-        assert "test_back" in pull.comments()[0]
+        base = run_of(costing(30_000), costing(5, name=BACK, budget=10))
+        found = judge(head, base)
+        assert (found.exit_code, found.outputs["verdict"]) == (1, "needs-approval")
+        assert found.outputs["loosened"] == "1"
+        assert "test_back" in found.comment
 
-    def test_a_removed_test_can_be_accepted(self, pull: Scenario) -> None:
-        back = costing(5, name="tests/test_mlp.py::test_back", budget=10)
-        pull.accept("Flop-Budget-Accept: tests/test_mlp.py::test_back removed - not used any more")
-        result = judged(pull, run_of(costing(30_000)), run_of(costing(30_000), back))
-        assert result.outputs["verdict"] == "accepted"
-        assert "not used any more" in pull.comments()[0]
+    def test_the_job_fails_and_says_what_to_do(self, pull: Scenario) -> None:
+        base = run_of(costing(30_000), costing(5, name=BACK, budget=10))
+        result = judged(pull, run_of(costing(30_000)), base, label="ok-by-us")
+        assert (result.conclusion, result.outputs["verdict"]) == ("failure", "needs-approval")
+        assert "with the label ok-by-us and a line Flop-Budget-Accept" in result.log
+
+    def test_a_removed_test_can_be_accepted(self, pull: Scenario, judge: Judge) -> None:
+        pull.accept(f"Flop-Budget-Accept: {BACK} removed - not used any more")
+        base = run_of(costing(30_000), costing(5, name=BACK, budget=10))
+        found = judge(run_of(costing(30_000)), base)
+        assert (found.exit_code, found.outputs["verdict"]) == (0, "accepted")
+        assert "not used any more" in found.comment
 
 
 class TestAccepting:
@@ -196,41 +241,41 @@ class TestAccepting:
         assert "a wider model" in comment
         assert "maintainer" in comment
 
-    def test_growing_beyond_the_cap_fails_again(self, pull: Scenario) -> None:
+    def test_growing_beyond_the_cap_fails_again(self, pull: Scenario, judge: Judge) -> None:
         pull.accept(LINE)
-        result = judged(pull, run_of(costing(60_001)), run_of(costing(30_000)))
-        assert (result.conclusion, result.outputs["verdict"]) == ("failure", "fail")
+        found = judge(run_of(costing(60_001)), run_of(costing(30_000)))
+        assert (found.exit_code, found.outputs["verdict"]) == (1, "fail")
 
-    def test_a_line_without_the_label_counts_for_nothing(self, pull: Scenario) -> None:
+    def test_a_line_without_the_label_counts_for_nothing(
+        self, pull: Scenario, judge: Judge
+    ) -> None:
         pull.show({**pull.github.pull, "body": LINE})
-        result = judged(pull, run_of(costing(60_000)), run_of(costing(30_000)))
-        assert result.outputs["verdict"] == "fail"
+        assert judge(run_of(costing(60_000)), run_of(costing(30_000))).exit_code == 1
 
-    def test_the_workflow_names_the_label(self, pull: Scenario) -> None:
+    def test_the_workflow_names_the_label(self, pull: Scenario, judge: Judge) -> None:
         pull.accept(LINE)
-        result = judged(pull, run_of(costing(60_000)), run_of(costing(30_000)), label="other")
-        assert result.outputs["verdict"] == "fail"
+        base = run_of(costing(30_000))
+        assert judge(run_of(costing(60_000)), base, "--label=other").exit_code == 1
 
-    def test_a_line_that_cannot_be_read_is_told(self, pull: Scenario) -> None:
+    def test_a_line_that_cannot_be_read_is_told(self, pull: Scenario, judge: Judge) -> None:
         pull.accept("Flop-Budget-Accept: tests/test_mlp.py::* macs <= much - no number")
-        result = judged(pull, run_of(costing(60_000)), run_of(costing(30_000)))
-        assert result.outputs["verdict"] == "fail"
-        assert "cannot read" in pull.comments()[0]
+        found = judge(run_of(costing(60_000)), run_of(costing(30_000)))
+        assert found.exit_code == 1
+        assert "cannot read" in found.comment
+        assert "cannot read" in found.summary
 
-    def test_a_token_that_cannot_read_takes_the_event_s_word(self, pull: Scenario) -> None:
+    @pytest.mark.parametrize(
+        ("status", "said"), [(403, ""), (410, "what #7 accepts cannot be read as it is now: GET")]
+    )
+    def test_a_pull_request_that_cannot_be_read_is_as_the_event_shows_it(
+        self, pull: Scenario, judge: Judge, status: int, said: str
+    ) -> None:
         pull.accept(LINE)
         event = {**payload(pull), "pull_request": pull.github.pull}
-        pull.github.faults = [Fault("GET", f"/repos/{REPOSITORY}/pulls/7", 403)]
-        leave(pull, run_of(costing(60_000)), run_of(costing(30_000)))
-        assert gate(pull, event, comment="never").outputs["verdict"] == "accepted"
-
-    def test_a_server_in_trouble_is_a_warning(self, pull: Scenario) -> None:
-        pull.accept(LINE)
-        pull.github.faults = [Fault("GET", f"/repos/{REPOSITORY}/pulls/7", 410)]
-        leave(pull, run_of(costing(60_000)), run_of(costing(30_000)))
-        result = gate(pull, comment="never")
-        assert result.outputs["verdict"] == "fail"
-        assert "what #7 accepts cannot be read as it is now: GET" in result.log
+        pull.github.faults = [Fault("GET", f"/repos/{REPOSITORY}/pulls/7", status)]
+        found = judge(run_of(costing(60_000)), run_of(costing(30_000)), event=event)
+        assert (found.exit_code, found.outputs["verdict"]) == (0, "accepted")
+        assert said in found.log
 
     def test_what_a_pull_request_accepts_counts_in_the_merge_queue(self, pull: Scenario) -> None:
         pull.accept(LINE)
@@ -263,18 +308,29 @@ class TestComment:
         assert pull.github.writes() == []
 
     @pytest.mark.parametrize(
-        ("when", "macs", "is_written"),
+        ("when", "macs", "mode"),
         [
-            ("changes", 30_000, False),
-            ("failures", 40_001, True),
-            ("never", 40_001, False),
+            ("always", 30_000, "post"),
+            ("true", 30_000, "post"),
+            ("changes", 30_000, "only-update"),
+            ("changes", 30_001, "post"),
+            ("failures", 30_001, "only-update"),
+            ("failures", 40_001, "post"),
+            ("never", 40_001, None),
+            ("false", 40_001, None),
         ],
     )
     def test_a_comment_is_written_when_it_is_asked_for(
-        self, pull: Scenario, when: str, macs: int, is_written: bool
+        self, judge: Judge, when: str, macs: int, mode: str | None
     ) -> None:
-        judged(pull, run_of(costing(macs)), run_of(costing(30_000)), comment=when)
-        assert bool(pull.comments()) is is_written
+        found = judge(run_of(costing(macs)), run_of(costing(30_000)), f"--when={when}")
+        assert found.outputs.get("comment-mode") == mode
+        assert ("comment-path" in found.outputs) is (mode is not None)
+        assert bool(found.comment) is (mode is not None)
+
+    def test_no_first_one_is_posted_where_there_is_nothing_to_say(self, pull: Scenario) -> None:
+        judged(pull, run_of(costing(30_000)), run_of(costing(30_000)), comment="changes")
+        assert pull.comments() == []
 
     def test_one_that_is_there_is_kept_right(self, pull: Scenario) -> None:
         old = "<!-- pytest-flopbudget:v1 id=default -->\nover budget\n"
@@ -306,29 +362,27 @@ class TestComment:
         assert "::warning title=Compute budget::The comment was not written" in result.log
 
 
-def test_an_improvement_passes_and_is_told(pull: Scenario) -> None:
-    result = judged(pull, run_of(costing(20_000)), run_of(costing(30_000)))
-    assert result.outputs["verdict"] == "pass"
-    assert "Improved" in pull.comments()[0]
+def test_an_improvement_passes_and_is_told(judge: Judge) -> None:
+    found = judge(run_of(costing(20_000)), run_of(costing(30_000)))
+    assert (found.exit_code, found.outputs["verdict"]) == (0, "pass")
+    assert "Improved" in found.comment
 
 
-def test_another_torch_on_the_base_is_told(pull: Scenario) -> None:
+def test_another_torch_on_the_base_is_told(judge: Judge) -> None:
     base = run_of(costing(30_000), torch="2.12.0")
-    judged(pull, run_of(costing(31_000)), base)
-    comment = pull.comments()[0].replace("&#46;", ".")
+    comment = judge(run_of(costing(31_000)), base).comment.replace("&#46;", ".")
     assert "2.12.0" in comment
     assert "2.13.0" in comment
 
 
 def test_an_older_base_and_its_history_reach_the_comment(pull: Scenario) -> None:
-    series = Series(test=FORWARD, region="", metric="macs", values=(10_000, 20_000, 30_000))
     leg = Leg(
         name="cpu",
         head=run_of(costing(39_000)),
         base=run_of(costing(30_000), commit="b"),
         baseline="branch",
         base_age=3,
-        history=(series,),
+        history=(Series(test=FORWARD, region="", metric="macs", values=(10_000, 20_000, 30_000)),),
     )
     pull.shown.upload("flopbudget-cpu", zipped(json.dumps(leg_to_json(leg)).encode()))
     gate(pull)

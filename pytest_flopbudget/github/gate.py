@@ -25,7 +25,7 @@ from pytest_flopbudget.core.comparison import Comparison
 from pytest_flopbudget.core.errors import FlopBudgetError, ReportError
 from pytest_flopbudget.core.legs import LEG_BYTES, Leg, check_leg_name, decode_leg
 from pytest_flopbudget.core.merging import merge
-from pytest_flopbudget.github.approvals import LABEL, acceptances_of, approval_in, read_approval
+from pytest_flopbudget.github.approvals import acceptances_of, approval_in, read_approval
 from pytest_flopbudget.github.commands import PlainJob, say
 from pytest_flopbudget.github.event import (
     Event,
@@ -41,6 +41,7 @@ from pytest_flopbudget.github.rest import GitHubError
 from pytest_flopbudget.github.verdict import judged, judged_run
 from pytest_flopbudget.github.worth import When, is_worth_posting, parse_when
 from pytest_flopbudget.render.markdown import render_comment
+from pytest_flopbudget.render.sentences import LABEL
 
 _CANNOT_JUDGE: Final = 2
 
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             InstalledJob(os.environ, what="the gate") if options.legs else PlainJob(os.environ)
         )
         comparison = compared(options, event, os.environ)
-        show(comparison, job, locate=_locator(options, os.environ))
+        show(comparison, job, locate=_locator(options, os.environ), label=options.label)
         if options.comment_to is not None:
             _prepare_comment(comparison, event, options, job)
     except FlopBudgetError as error:

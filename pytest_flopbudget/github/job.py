@@ -10,6 +10,7 @@ from pytest_flopbudget.core.comparison import Comparison
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.render.github import Annotation, annotate, outputs
 from pytest_flopbudget.render.markdown import SUMMARY_BYTES, render_markdown
+from pytest_flopbudget.render.sentences import LABEL
 
 
 class Job(Protocol):
@@ -55,12 +56,15 @@ class InstalledJob:
             self._library.set_output(name, value)
 
 
-def show(comparison: Comparison, job: Job, *, locate: Callable[[str], str]) -> None:
+def show(
+    comparison: Comparison, job: Job, *, locate: Callable[[str], str], label: str = LABEL
+) -> None:
     """Tell the runner what the comparison says.
 
     locate: the path from the root of the repository, for one from the root of the run.
+    label: what lets the acceptances of a pull request count.
     """
-    for annotation in annotate(comparison, locate=locate):
+    for annotation in annotate(comparison, locate=locate, label=label):
         job.annotate(annotation)
     # One byte less: the library ends what it writes with a line end, which counts.
     job.append_summary(render_markdown(comparison, max_bytes=SUMMARY_BYTES - 1))

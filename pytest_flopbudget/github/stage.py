@@ -19,7 +19,7 @@ from typing import Final
 from pytest_flopbudget.core.acceptance import Acceptance
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.legs import check_leg_name
-from pytest_flopbudget.github.approvals import LABEL, acceptances_of, read_approval
+from pytest_flopbudget.github.approvals import acceptances_of, read_approval
 from pytest_flopbudget.github.commands import PlainJob, say
 from pytest_flopbudget.github.event import PullRequest
 from pytest_flopbudget.github.pulls import WorkflowRun, find_pull_request, parse_workflow_run
@@ -34,6 +34,7 @@ from pytest_flopbudget.github.upsert import (
 from pytest_flopbudget.github.verdict import judged_run
 from pytest_flopbudget.github.worth import When, is_worth_posting, parse_when
 from pytest_flopbudget.render.markdown import render_comment
+from pytest_flopbudget.render.sentences import LABEL
 
 _MISCONFIGURED: Final = 2
 _WORDS: Final = {

@@ -144,8 +144,9 @@ class TestLoosenedBudget:
         assert result.outputs["verdict"] == "needs-approval"
         assert result.outputs["over-budget"] == "0"
         assert result.outputs["loosened"] == "1"
-        said = "::error title=Compute budget::Budgets are loosened or removed."
-        assert said in result.steps["Gate"].log
+        said = "::error file=models/tests/test_mlp.py,line="
+        assert said in result.steps["Judge"].log
+        assert "label flopbudget-accept, and a line in the description" in result.log
 
     def test_the_comment_opens_with_the_loosened_budget(
         self, result: Result, pull: Scenario

@@ -222,7 +222,10 @@ class TestLoosening:
         base = run_of(costing(30_000), costing(5, name=BACK, budget=10))
         result = judged(pull, run_of(costing(30_000)), base, label="ok-by-us")
         assert (result.conclusion, result.outputs["verdict"]) == ("failure", "needs-approval")
-        assert "with the label ok-by-us and a line Flop-Budget-Accept" in result.log
+        assert (
+            "label ok-by-us, and a line in the description: Flop-Budget-Accept: tests/"
+            in result.log
+        )
 
     def test_a_removed_test_can_be_accepted(self, pull: Scenario, judge: Judge) -> None:
         pull.accept(f"Flop-Budget-Accept: {BACK} removed - not used any more")

@@ -166,10 +166,22 @@ def _prepare_comment(comparison: Comparison, event: Event, options: Options, job
             "where there is one (docs/forks.md)",
         )
         return
-    path.write_text(render_comment(comparison, marker_id=options.marker_id), encoding="utf-8")
+    body = render_comment(
+        comparison,
+        marker_id=options.marker_id,
+        link=_address_of_run(os.environ),
+        label=options.label,
+    )
+    path.write_text(body, encoding="utf-8")
     job.set_output("comment-path", str(path.resolve()))
     is_worth = is_worth_posting(comparison, options.when)
     job.set_output("comment-mode", "post" if is_worth else "only-update")
+
+
+def _address_of_run(environ: Mapping[str, str]) -> str:
+    """The page of this run, with its summary, for people. Raises GitHubError."""
+    server = environ.get("GITHUB_SERVER_URL", "https://github.com")
+    return f"{server}/{environ.get('GITHUB_REPOSITORY', '')}/actions/runs/{run_id_of(environ)}"
 
 
 def _locator(options: Options, environ: Mapping[str, str]) -> Callable[[str], str]:

@@ -67,7 +67,7 @@ def show(
     for annotation in annotate(comparison, locate=locate, label=label):
         job.annotate(annotation)
     # One byte less: the library ends what it writes with a line end, which counts.
-    job.append_summary(render_markdown(comparison, max_bytes=SUMMARY_BYTES - 1))
+    job.append_summary(render_markdown(comparison, max_bytes=SUMMARY_BYTES - 1, label=label))
     for name, value in outputs(comparison).items():
         job.set_output(name, value)
 

@@ -118,7 +118,13 @@ def comment_on(client: Client, run: WorkflowRun, options: Options) -> Upserted:
     written = upsert_comment(
         client,
         pull,
-        render_comment(comparison, marker_id=options.marker_id),
+        render_comment(
+            comparison,
+            marker_id=options.marker_id,
+            link=run.url,
+            is_fork=pull.is_fork,
+            label=options.label,
+        ),
         author=options.author or acting_login(client),
         state=RunState(sha=run.head_sha, run_id=run.id, attempt=run.attempt),
         may_post=is_worth_posting(comparison, options.when),

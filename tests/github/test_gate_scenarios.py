@@ -221,6 +221,8 @@ class TestLoosening:
     def test_the_job_fails_and_says_what_to_do(self, pull: Scenario) -> None:
         base = run_of(costing(30_000), costing(5, name=BACK, budget=10))
         result = judged(pull, run_of(costing(30_000)), base, label="ok-by-us")
+        assert "<code>ok-by-us</code>" in result.summary
+        assert "<code>ok-by-us</code>" in pull.comments()[0]
         assert (result.conclusion, result.outputs["verdict"]) == ("failure", "needs-approval")
         assert (
             "label ok-by-us, and a line in the description: Flop-Budget-Accept: tests/"

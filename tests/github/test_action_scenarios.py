@@ -207,6 +207,7 @@ class TestFork:
         (comment,) = pull.comments()
         assert f"sha={pull.sha('topic')} run={RUN_ID} attempt=1" in comment
         assert "test_forward" in comment
+        assert "easured by code of this pull request" in comment
         assert second.outputs["comment-url"] == pull.github.comments[0]["html_url"]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,7 @@ class TestMatrix:
         (comment,) = pull.comments()
         assert comment.count("test_forward") == 1
         assert f"run={RUN_ID} attempt=1" in comment
+        assert f"https://github.test/{REPOSITORY}/actions/runs/{RUN_ID}" in comment
         assert result.outputs["comment-url"] == pull.github.comments[0]["html_url"]
         assert "test_forward" in result.summary
 
@@ -401,6 +402,31 @@ def test_nothing_measured_does_not_pass(pull: Scenario) -> None:
     assert (result.conclusion, result.outputs["verdict"]) == ("failure", "nothing-measured")
     assert exit_code(result) == "3"
     assert "Nothing was measured" in result.log
+
+
+def test_a_run_that_did_not_reach_its_end_does_not_pass(judge: Judge) -> None:
+    found = judge(replace(run_of(costing(30_000)), is_interrupted=True), None)
+    assert (found.exit_code, found.outputs["verdict"]) == (2, "incomplete")
+
+
+def test_legs_are_read_from_files_too(
+    pull: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    file = tmp_path / "leg.json"
+    file.write_text(json.dumps(leg_to_json(Leg(name="cpu", head=run_of(costing(30_000))))))
+    for name, value in pull.environment(tmp_path, "schedule", {}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("GITHUB_TOKEN", raising=False)
+    assert main([str(file)]) == 0
+    assert main([str(file), "--expect=cpu"]) == 0
+    assert main([str(file), "--expect=cpu, gpu"]) == 2
+    assert "gpu" in capsys.readouterr().out
+    file.write_text("{}")
+    assert main([str(file)]) == 2
+    assert f"{file}: leg_version" in capsys.readouterr().err
+    assert main([str(tmp_path / "gone.json")]) == 2
+    assert "gone.json: cannot read" in capsys.readouterr().err
+    assert pull.github.seen == []
 
 
 def test_names_give_the_runner_no_orders(pull: Scenario) -> None:

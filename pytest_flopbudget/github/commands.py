@@ -43,7 +43,7 @@ class PlainJob:
         if annotation.file and annotation.line:
             properties["line"] = str(annotation.line)
         level = "error" if annotation.is_error else "warning"
-        _command(level, properties, clean(annotation.message))
+        _command(level, properties, annotation.message)
 
     def append_summary(self, text: str) -> None:
         """Markdown, added to the page of the run; nothing outside of a job."""

@@ -13,14 +13,14 @@ from typing import Final
 from pytest_flopbudget.cli.exits import Exit
 from pytest_flopbudget.core.acceptance import parse_acceptances
 from pytest_flopbudget.core.comparing import compare
-from pytest_flopbudget.core.comparison import Comparison, Standing
+from pytest_flopbudget.core.comparison import Comparison
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.settling import hold_open, settle
+from pytest_flopbudget.github.job import InstalledJob, located, show
 from pytest_flopbudget.render.code_quality import render_code_quality
-from pytest_flopbudget.render.github import annotate, outputs
 from pytest_flopbudget.render.json import render_json
 from pytest_flopbudget.render.junit import render_junit
-from pytest_flopbudget.render.markdown import SUMMARY_BYTES, render_markdown
+from pytest_flopbudget.render.markdown import render_markdown
 from pytest_flopbudget.render.terminal import render_comparison
 from pytest_flopbudget.store.files import read_report
 
@@ -28,7 +28,7 @@ from pytest_flopbudget.store.files import read_report
 def _code_quality(comparison: Comparison) -> str:
     """The issues at paths from the root of the repository, which GitLab needs."""
     checkout = os.environ.get("CI_PROJECT_DIR")
-    return render_code_quality(comparison, locate=lambda file: _located(file, Path.cwd(), checkout))
+    return render_code_quality(comparison, locate=lambda file: located(file, Path.cwd(), checkout))
 
 
 _TEXTS: Final[Mapping[str, Callable[[Comparison], str]]] = {
@@ -39,14 +39,6 @@ _TEXTS: Final[Mapping[str, Callable[[Comparison], str]]] = {
     "code-quality": _code_quality,
 }
 _STANDARD_INPUT: Final = Path("-")
-_EXITS: Final = {
-    Standing.WITHIN: Exit.WITHIN,
-    Standing.OVER: Exit.OVER,
-    Standing.NOTHING_MEASURED: Exit.NOTHING_MEASURED,
-    Standing.ACCEPTED: Exit.WITHIN,
-    Standing.NEEDS_APPROVAL: Exit.OVER,
-    Standing.INCOMPLETE: Exit.USAGE,
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,10 +96,13 @@ def run(args: argparse.Namespace) -> Exit:
     if args.format == "github":
         if args.output is not None:
             raise FlopBudgetError("--format github writes where the job reads; leave out --output")
-        _tell_github(comparison, head, os.environ)
+        job = InstalledJob(os.environ, what="--format github")
+        workspace = os.environ.get("GITHUB_WORKSPACE")
+        show(comparison, job, locate=lambda file: located(file, Path.cwd(), workspace))
+        job.set_output("report-path", str(head.resolve()))
     else:
         _write(_TEXTS[args.format](comparison), args.output)
-    return _EXITS[comparison.standing]
+    return Exit(comparison.standing.exit_code)
 
 
 def _text(path: Path) -> str:
@@ -128,44 +123,3 @@ def _write(text: str, output: Path | None) -> None:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise FlopBudgetError(f"{output}: cannot write: {error.strerror}") from error
-
-
-def _tell_github(comparison: Comparison, head: Path, environ: Mapping[str, str]) -> None:
-    """Annotations to standard output; the summary and outputs to the files that the job names."""
-    try:
-        import github_action_utils
-    except ImportError as error:
-        raise FlopBudgetError(
-            '--format github needs one library more: pip install "pytest-flopbudget[github]"'
-        ) from error
-    workspace = environ.get("GITHUB_WORKSPACE")
-    for annotation in annotate(
-        comparison, locate=lambda file: _located(file, Path.cwd(), workspace)
-    ):
-        say = github_action_utils.error if annotation.is_error else github_action_utils.warning
-        # No title: the library would put it before the file, and the message needs none.
-        say(annotation.message, file=annotation.file or None, line=annotation.line or None)
-    if environ.get("GITHUB_STEP_SUMMARY"):
-        # The library ends what it writes with a line end, which counts.
-        github_action_utils.append_job_summary(
-            render_markdown(comparison, max_bytes=SUMMARY_BYTES - 1)
-        )
-    if environ.get("GITHUB_OUTPUT"):
-        for name, value in {**outputs(comparison), "report-path": str(head.resolve())}.items():
-            github_action_utils.set_output(name, value)
-
-
-def _located(file: str, here: Path, workspace: str | None) -> str:
-    """The file's path from the root of the repository, which annotations need.
-
-    The run's root, from which reports count, is this folder or one above it.
-    """
-    if not workspace:
-        return file
-    root = Path(workspace).resolve()
-    for folder in (here.resolve(), *here.resolve().parents):
-        if not folder.is_relative_to(root):
-            break
-        if (folder / file).is_file():
-            return (folder / file).relative_to(root).as_posix()
-    return file

@@ -29,6 +29,19 @@ class Standing(enum.Enum):
     INCOMPLETE = "incomplete"
     """An expected leg of the run is missing, so that nothing can be said of the whole."""
 
+    @property
+    def exit_code(self) -> int:
+        """What a command or a job that judges ends with."""
+        match self:
+            case Standing.WITHIN | Standing.ACCEPTED:
+                return 0
+            case Standing.OVER | Standing.NEEDS_APPROVAL:
+                return 1
+            case Standing.INCOMPLETE:
+                return 2
+            case Standing.NOTHING_MEASURED:
+                return 3
+
 
 class Direction(enum.Enum):
     """What a change of budgets does to them."""

@@ -101,10 +101,10 @@ def leg_from_json(data: object, *, where: str) -> Leg:
     )
 
 
-def decode_leg(content: bytes, *, where: str, name: str) -> Leg:
+def decode_leg(content: bytes, *, where: str, name: str = "") -> Leg:
     """The leg in a file that may have been written to do harm.
 
-    name: the leg that is expected.
+    name: the leg that is expected; empty for any.
     Whatever the file holds, this ends soon and takes memory within bounds.
     Raises ReportError: too large, not a leg, or another leg.
     """
@@ -121,7 +121,7 @@ def decode_leg(content: bytes, *, where: str, name: str) -> Leg:
         raise ReportError(f"{where}: not JSON")
     _check_bounds(data, where)
     leg = leg_from_json(data, where=where)
-    if leg.name != name:
+    if name and leg.name != name:
         raise ReportError(f"{where}: holds the leg {leg.name!r}, and not {name!r}")
     for report in filter(None, (leg.base, leg.head)):
         if len(report.tests) > _MOST_TESTS:

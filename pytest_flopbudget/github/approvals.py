@@ -11,8 +11,8 @@ from pytest_flopbudget.core.acceptance import Acceptance, parse_acceptances
 from pytest_flopbudget.core.errors import ReportError
 from pytest_flopbudget.core.fields import Node
 from pytest_flopbudget.github.rest import Client, GitHubError
+from pytest_flopbudget.render.sentences import LABEL
 
-LABEL: Final = "flopbudget-accept"
 _UNREADABLE: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 """What a token without the permission is told; in a private repository that there is nothing."""
 

@@ -32,6 +32,8 @@ class MergeGroup:
 
     base_sha: str
     """What the group would be merged into: the groups before it, or the branch's tip."""
+    pull_number: int | None = None
+    """The pull request that the group was made for; None where its branch does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,8 @@ Event: TypeAlias = PullRequest | MergeGroup | Push | None
 
 _GONE: Final = "0" * 40
 """The sha after a push that deletes a branch."""
+_GROUP: Final = re.compile(r"refs/heads/gh-readonly-queue/.+/pr-(\d{1,10})-[0-9a-f]{40,64}")
+"""The branch that GitHub makes for a group."""
 
 
 def parse_pull_request(payload: Any, *, repository: str) -> PullRequest:
@@ -98,8 +102,12 @@ def read_event(environ: Mapping[str, str]) -> Event:
 def parse_merge_group(payload: Any) -> MergeGroup:
     """The group of a `merge_group` event's payload. Raises GitHubError."""
     try:
-        return MergeGroup(base_sha=_sha(payload["merge_group"]["base_sha"]))
-    except (KeyError, TypeError, ValueError) as error:
+        group = payload["merge_group"]
+        named = _GROUP.fullmatch(str(group.get("head_ref", "")))
+        return MergeGroup(
+            base_sha=_sha(group["base_sha"]), pull_number=int(named[1]) if named else None
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise GitHubError("the event's payload describes no merge group") from error
 
 

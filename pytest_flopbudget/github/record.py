@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             branch=args.branch,
         )
         expected = tuple(args.expect.replace(",", " ").split())
-        legs = _legs(store.client, store.repository, _run_id(os.environ), expected)
+        legs = _legs(store.client, store.repository, run_id_of(os.environ), expected)
         for leg in legs:
             _check(leg, event.sha)
         tip = write_baselines(store, legs, event.sha, sleep=time.sleep)
@@ -78,7 +78,8 @@ def _over_budget(leg: Leg) -> int:
     return sum(v.outcome in BROKEN for test in leg.head.tests for v in test.verdicts)
 
 
-def _run_id(environ: Mapping[str, str]) -> int:
+def run_id_of(environ: Mapping[str, str]) -> int:
+    """The number of this run. Raises GitHubError."""
     text = environ.get("GITHUB_RUN_ID", "")
     if not text.isdecimal():
         raise GitHubError(f"GITHUB_RUN_ID: {text!r} is no number")

@@ -28,6 +28,9 @@ from pytest_flopbudget.github.rest import GitHubError
 
 _RAN_TO_ITS_END: Final = (0, 1)
 """pytest's exit codes for a run whose tests all ran, whether or not they passed."""
+_REPORTING: Final = ("--flopbudget=report",)
+"""Behind the user's own, so that a budget fails no test: the gate judges them, with the base
+beside, and the exit code tells of the tests' own failures alone."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,7 +82,7 @@ def run_base(
         # Folded in the log, so that a failure of the base is not taken for one of the head.
         sys.stdout.write(f"::group::pytest on the base commit {sha[:7]}\n")
         exit_code = _pytest(
-            [*pytest_args, "--flopbudget=report"],
+            pytest_args,
             report,
             directory=directory,
             environ={**environ, "PYTHONPATH": _import_path(directory, environ)},
@@ -125,7 +128,7 @@ def _pytest(
     # What the tests print must keep its place among what is printed here.
     sys.stdout.flush()
     done = subprocess.run(  # noqa: S603 - the user's own tests, and no shell
-        [sys.executable, "-m", "pytest", *pytest_args, f"--flopbudget-json={report}"],
+        [sys.executable, "-m", "pytest", *pytest_args, *_REPORTING, f"--flopbudget-json={report}"],
         cwd=directory,
         env=dict(environ),
         check=False,

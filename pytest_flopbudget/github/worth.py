@@ -6,6 +6,7 @@ import enum
 from typing import Final
 
 from pytest_flopbudget.core.comparison import Comparison, Standing
+from pytest_flopbudget.github.rest import GitHubError
 
 _GOOD: Final = frozenset({Standing.WITHIN, Standing.ACCEPTED})
 
@@ -21,6 +22,18 @@ class When(enum.Enum):
     """When something costs more or less, is allowed more or less, or is new or gone."""
     FAILURES = "failures"
     NEVER = "never"
+
+
+def parse_when(text: str) -> When:
+    """What a workflow asks for, where `true` means always and `false` never.
+
+    Raises GitHubError.
+    """
+    word = {"true": "always", "false": "never"}.get(text, text)
+    words = [when.value for when in When]
+    if word not in words:
+        raise GitHubError(f"comment: {text!r} is none of {', '.join(words)}")
+    return When(word)
 
 
 def is_worth_posting(comparison: Comparison, when: When) -> bool:

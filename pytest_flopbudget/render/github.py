@@ -9,6 +9,7 @@ from typing import Final
 from pytest_flopbudget.core.comparison import Comparison, Place, Standing
 from pytest_flopbudget.render.sentences import (
     BROKEN_BEFORE,
+    LABEL,
     accepted_words,
     incomplete_words,
     loosened_words,
@@ -46,13 +47,14 @@ class Annotation:
 
 
 def annotate(
-    comparison: Comparison, *, locate: Callable[[str], str] = str
+    comparison: Comparison, *, locate: Callable[[str], str] = str, label: str = LABEL
 ) -> tuple[Annotation, ...]:
     """At most ten errors and ten warnings, of which the last counts those left out.
 
     locate: the path from the root of the repository, for one from the root of the run.
+    label: what lets the acceptances of a pull request count.
     """
-    errors = list(_errors(comparison))
+    errors = list(_errors(comparison, label))
     kept = (*_capped(errors), *_capped(list(_warnings(comparison))))
     return tuple(replace(one, file=clean(locate(one.file)) if one.file else "") for one in kept)
 
@@ -66,14 +68,14 @@ def outputs(comparison: Comparison) -> dict[str, str]:
     }
 
 
-def _errors(comparison: Comparison) -> Iterator[Annotation]:
+def _errors(comparison: Comparison, label: str) -> Iterator[Annotation]:
     for message in incomplete_words(comparison):
         yield Annotation(is_error=True, message=message)
     for delta in comparison.over:
         yield _at(delta.place, explanation(delta), is_error=True)
     if comparison.standing in _WAITING:
         for change in comparison.loosened:
-            message = f"{loosened_words(change)}; {way_out(change)}"
+            message = f"{loosened_words(change)}; {way_out(change, label=label)}"
             yield Annotation(is_error=True, message=message, file=change.file, line=change.line)
 
 

@@ -94,9 +94,11 @@ def render_comment(
     return hidden + fitted(blocks, COMMENT_BYTES - len(hidden.encode()), elsewhere=summary)
 
 
-def render_markdown(comparison: Comparison, *, max_bytes: int = SUMMARY_BYTES) -> str:
+def render_markdown(
+    comparison: Comparison, *, max_bytes: int = SUMMARY_BYTES, label: str = LABEL
+) -> str:
     """The same without the hidden lines, as for a job summary."""
-    return fitted(list(_blocks(comparison, _About())), max_bytes)
+    return fitted(list(_blocks(comparison, _About(label=label))), max_bytes)
 
 
 def _state_line(state: str) -> str:

@@ -69,10 +69,10 @@ def acceptance_words(one: Accepted) -> str:
     return clean(f"accepted{upto}: {line.reason}{by}")
 
 
-def way_out(change: BudgetChange) -> str:
+def way_out(change: BudgetChange, *, label: str = LABEL) -> str:
     """What to do for the change to pass: take it back, or a label and this line."""
     return clean(
-        f"take it back, or have it accepted: label {LABEL}, and a line in the description: "
+        f"take it back, or have it accepted: label {label}, and a line in the description: "
         f"{accepting_line(change)}"
     )
 

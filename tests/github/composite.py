@@ -121,7 +121,7 @@ class _Job:
 
     def collect(self, files: Path) -> None:
         """What a step hands on to the steps after it."""
-        assigned = _assignments(files / "GITHUB_ENV")
+        assigned = assignments(files / "GITHUB_ENV")
         assert "NODE_OPTIONS" not in assigned, "the runner refuses NODE_OPTIONS"
         self.env |= assigned
         self.path = [*reversed((files / "GITHUB_PATH").read_text().split()), *self.path]
@@ -248,7 +248,7 @@ class _Action:
             name=name,
             outcome=outcome,
             conclusion=outcome,
-            outputs=_assignments(files / "GITHUB_OUTPUT"),
+            outputs=assignments(files / "GITHUB_OUTPUT"),
             log=self.job.masked(done.stdout),
         )
 
@@ -308,7 +308,7 @@ def _decoded(value: str) -> str:
     return value
 
 
-def _assignments(path: Path) -> dict[str, str]:
+def assignments(path: Path) -> dict[str, str]:
     """Lines of the form NAME=VALUE, or NAME<<DELIMITER with a value of several lines."""
     assigned = {}
     lines = iter(path.read_text().splitlines())

@@ -1,145 +1,46 @@
-"""Pull requests from beginning to end: real commits, the real steps, the real plugin.
+"""The measuring job from beginning to end: real commits, the real steps, the real plugin.
 
-The model is two matrices without bias, 64 x width and width x 64, on one row: `128 * width`
-MACs. Its budget is 40 000 MACs: 32 768 at width 256 and 38 400 at 300 are within it, and 65 536
-at 512 are over it.
+What the numbers are is told in `scenario`.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .api_mock import REPOSITORY, WORKFLOW_LOGIN, Fault, GitHub, serve
-from .composite import Result, Runner
-from .conftest import TOKEN, event_payload
-from .repositories import ALONE, Server, git
+from .api_mock import REPOSITORY, Fault
+from .composite import Result
+from .mock_runs import RUN_ID, workflow_run
+from .scenario import (
+    FAILING,
+    PLAIN,
+    Scenario,
+    macs,
+    merge_group_payload,
+    opened,
+    project,
+    push_payload,
+    repository,
+)
 
-ACTION = Path(__file__).parents[2] / "action" / "action.yml"
-MODEL = """
-import torch
-
-def build():
-    return torch.nn.Sequential(
-        torch.nn.Linear(64, {width}, bias=False), torch.nn.Linear({width}, 64, bias=False)
-    )
-"""
-TEST = """
-import pytest, torch
-from scratch.model import build
-
-@pytest.mark.flop_budget("mlp")
-def test_forward(flopbudget):
-    flopbudget(build(), torch.zeros(1, 64))
-"""
-FAILING = "def test_of_something_else():\n    assert not 'kept'\n"
-IGNORED = "__pycache__/\n.pytest_cache/\n"
-PLAIN = {".gitignore": IGNORED, "tests/test_plain.py": "def test_a(): pass\n"}
-SETTINGS = """
-[tool.pytest.ini_options]
-testpaths = ["tests"]
-
-[tool.flopbudget.budgets.mlp]
-macs = {budget}
-"""
-
-
-def project(*, width: int, budget: int = 40_000, under: str = "") -> dict[str, str]:
-    return {
-        ".gitignore": IGNORED,
-        f"{under}pyproject.toml": SETTINGS.format(budget=budget),
-        f"{under}src/scratch/model.py": MODEL.format(width=width),
-        f"{under}tests/test_mlp.py": TEST,
-    }
-
-
-@dataclass
-class PullRequestRun:
-    """A repository with a pull request, and the server that shows it."""
-
-    server: Server
-    github: GitHub
-    directory: Path
-    runs: int = 0
-
-    def gate(
-        self, *, ref: str = "refs/pull/7/merge", depth: int = 2, is_fork: bool = False, **given: str
-    ) -> Result:
-        """What the action makes of the pull request as it is now."""
-        self.runs += 1
-        here = self.directory / f"run-{self.runs}"
-        if ref == "refs/pull/7/merge":
-            self.server.merge()
-        workspace = self.server.checkout(here / "workspace", ref, depth=depth)
-        event = here / "event.json"
-        head_sha = git(self.server.directory, "rev-parse", "topic")
-        base_sha = git(self.server.directory, "rev-parse", "main")
-        payload = event_payload(head_sha=head_sha, base_sha=base_sha, is_fork=is_fork)
-        event.write_text(json.dumps(payload))
-        self.github.pull = payload["pull_request"]
-        temp = here / "temp"
-        temp.mkdir()
-        # What `pip install -e .` does for the head: its sources are importable from anywhere.
-        source = workspace / given.get("working_directory", ".") / "src"
-        runner = Runner(
-            workspace=workspace,
-            temp=temp,
-            github={"event_name": "pull_request", "token": TOKEN},
-            env={
-                "GITHUB_API_URL": self.github.url,
-                "GITHUB_EVENT_NAME": "pull_request",
-                "GITHUB_EVENT_PATH": str(event),
-                "GITHUB_REPOSITORY": REPOSITORY,
-                "PYTHONPATH": str(source),
-                "no_proxy": "*",
-                **ALONE,
-            },
-        )
-        result = runner.run(ACTION, python=sys.executable, **given)
-        assert result.warnings == []
-        assert git(workspace, "status", "--porcelain") == ""
-        assert git(workspace, "worktree", "list").count("\n") == 0
-        assert [path.name for path in temp.glob("flopbudget-*")] == []
-        return result
-
-    def comments(self) -> list[str]:
-        return self.github.bodies_by(WORKFLOW_LOGIN)
-
-
-Opener = Callable[[dict[str, str], dict[str, str]], PullRequestRun]
+Opener = Callable[[dict[str, str], dict[str, str]], Scenario]
 
 
 @pytest.fixture(scope="module")
 def open_pull_request(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opener]:
     """Makes a pull request out of the files of `main` and those of `topic`."""
-    opened: list[PullRequestRun] = []
     with ExitStack() as servers:
 
-        def opener(main: dict[str, str], topic: dict[str, str]) -> PullRequestRun:
-            github = servers.enter_context(serve(GitHub()))
+        def opener(main: dict[str, str], topic: dict[str, str]) -> Scenario:
             directory = tmp_path_factory.mktemp("pull-request")
-            server = Server(directory / "server")
-            server.commit("main", main)
-            server.commit("topic", topic)
-            opened.append(PullRequestRun(server, github, directory))
-            return opened[-1]
+            server = repository(directory, main, topic)
+            return servers.enter_context(opened(directory, server))
 
         yield opener
-    assert [pull.github.violations for pull in opened] == [[]] * len(opened)
-
-
-def macs(report: Path) -> int:
-    """The one measured value of a report, read without the code under test."""
-    (test,) = json.loads(report.read_text())["tests"]
-    (measurement,) = test["measurements"]
-    return int(measurement["metrics"]["macs"]["value"])
 
 
 class TestTwoPushes:
@@ -147,7 +48,7 @@ class TestTwoPushes:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def pull(cls, open_pull_request: Opener) -> PullRequestRun:
+    def pull(cls, open_pull_request: Opener) -> Scenario:
         pull = open_pull_request(project(width=256), project(width=512))
         for number in range(101):
             pull.github.add_comment(f"remark {number}", "reviewer")
@@ -155,12 +56,12 @@ class TestTwoPushes:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def first(cls, pull: PullRequestRun) -> tuple[Result, list[str]]:
+    def first(cls, pull: Scenario) -> tuple[Result, list[str]]:
         return pull.gate(), pull.comments()
 
     @pytest.fixture(scope="class")
     @classmethod
-    def second(cls, pull: PullRequestRun, first: Any) -> tuple[Result, list[str]]:
+    def second(cls, pull: Scenario, first: Any) -> tuple[Result, list[str]]:
         pull.server.commit("topic", project(width=300))
         return pull.gate(), pull.comments()
 
@@ -175,6 +76,11 @@ class TestTwoPushes:
         assert macs(head) == 128 * 512
         assert macs(head.with_name("base.json")) == 128 * 256
 
+    def test_a_budget_fails_no_test_but_the_gate(self, first: Any) -> None:
+        log = first[0].steps["Measure the head"].log
+        assert "1 passed" in log
+        assert "failed" not in log
+
     def test_the_outputs_say_what_the_comparison_found(self, first: Any) -> None:
         result, _ = first
         assert result.outputs["over-budget"] == "1"
@@ -183,7 +89,7 @@ class TestTwoPushes:
 
     def test_annotations_and_the_summary_are_written_without_write_access(self, first: Any) -> None:
         result, _ = first
-        assert "::error file=tests/test_mlp.py,line=" in result.steps["Compare"].log
+        assert "::error file=tests/test_mlp.py,line=" in result.steps["Judge"].log
         assert "test_forward" in result.summary
 
     def test_the_comment_is_posted_once_and_names_the_test(self, first: Any) -> None:
@@ -193,7 +99,7 @@ class TestTwoPushes:
         assert result.outputs["comment-url"].endswith("#issuecomment-1101")
 
     def test_the_next_push_changes_that_comment_and_passes(
-        self, first: Any, second: Any, pull: PullRequestRun
+        self, first: Any, second: Any, pull: Scenario
     ) -> None:
         result, (comment,) = second
         assert result.conclusion == "success", result.log
@@ -215,12 +121,12 @@ class TestLoosenedBudget:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def result(cls, pull: PullRequestRun) -> Result:
+    def result(cls, pull: Scenario) -> Result:
         return pull.gate(ref="refs/heads/topic", depth=1, working_directory="models", id="m")
 
     @pytest.fixture(scope="class")
     @classmethod
-    def pull(cls, open_pull_request: Opener) -> PullRequestRun:
+    def pull(cls, open_pull_request: Opener) -> Scenario:
         pull = open_pull_request(
             project(width=256, under="models/"),
             project(width=512, budget=80_000, under="models/"),
@@ -233,48 +139,76 @@ class TestLoosenedBudget:
         base = Path(result.outputs["report-path"]).with_name("base.json")
         assert macs(base) == 128 * 256
 
-    def test_the_comment_opens_with_the_loosened_budget(
-        self, result: Result, pull: PullRequestRun
-    ) -> None:
+    def test_a_loosened_budget_needs_approval(self, result: Result) -> None:
+        assert result.conclusion == "failure"
+        assert result.outputs["verdict"] == "needs-approval"
+        assert result.outputs["over-budget"] == "0"
         assert result.outputs["loosened"] == "1"
-        (comment,) = pull.comments()
+        said = "::error file=models/tests/test_mlp.py,line="
+        assert said in result.steps["Judge"].log
+        assert "label flopbudget-accept, and a line in the description" in result.log
+
+    def test_the_comment_opens_with_the_loosened_budget(
+        self, result: Result, pull: Scenario
+    ) -> None:
+        comment = pull.comments()[0]
         assert comment.startswith("<!-- pytest-flopbudget:v1 id=m -->\n")
         assert comment.index("loosens") < comment.index("| Test")
 
+    def test_a_label_and_a_line_accept_it_when_the_job_is_run_again(
+        self, result: Result, pull: Scenario
+    ) -> None:
+        pull.accept("Flop-Budget-Accept: tests/test_mlp.py::* macs <= 80000 - a wider model")
+        # The event is that of the first attempt, as GitHub has it: without the label.
+        again = pull.later("gate", "pull_request", {"pull_request": _without_label(pull)})
+        assert again.conclusion == "success", again.log
+        assert again.outputs["verdict"] == "accepted"
+        assert "a wider model" in again.summary
+        assert "maintainer" in again.summary
+
+
+def _without_label(pull: Scenario) -> dict[str, Any]:
+    return {**pull.github.pull, "labels": [], "body": None}
+
 
 class TestFork:
-    """A pull request that may not write, in a checkout that lacks its base."""
+    """A pull request that may not write, in a checkout that lacks its base.
+
+    Its comment is written by the second workflow, from what the first one left behind.
+    """
 
     @pytest.fixture(scope="class")
     @classmethod
-    def pull(cls, open_pull_request: Opener) -> PullRequestRun:
-        pull = open_pull_request(project(width=256), {"README.md": "A word.\n"})
-        pull.github.faults = [Fault("POST", r".*/comments", 403)]
-        return pull
+    def pull(cls, open_pull_request: Opener) -> Scenario:
+        return open_pull_request(project(width=256), {"README.md": "A word.\n"})
 
     @pytest.fixture(scope="class")
     @classmethod
-    def result(cls, pull: PullRequestRun) -> Result:
+    def result(cls, pull: Scenario) -> Result:
         return pull.gate(depth=1, is_fork=True)
 
-    def test_a_comment_that_is_refused_does_not_change_the_verdict(
-        self, result: Result, pull: PullRequestRun
-    ) -> None:
+    def test_the_job_passes_and_writes_nothing(self, result: Result, pull: Scenario) -> None:
         assert result.conclusion == "success", result.log
         assert result.outputs["verdict"] == "pass"
         assert result.outputs["comment-url"] == ""
-        assert pull.github.writes() == [("POST", f"/repos/{REPOSITORY}/issues/7/comments")]
-
-    def test_the_refusal_is_a_warning_that_says_why(self, result: Result) -> None:
-        log = result.steps["Comment"].log
-        assert "403: Resource not accessible by integration; the token of a pull request" in log
-        assert "::warning title=Compute budget::The comment was not written" in log
+        assert result.steps["Comment"].conclusion == "skipped"
+        assert "::notice title=Compute budget::the token of a pull request from a fork" in (
+            result.steps["Judge"].log
+        )
 
     def test_the_missing_base_was_fetched(self, result: Result) -> None:
         assert macs(Path(result.outputs["report-path"]).with_name("base.json")) == 128 * 256
 
-    def test_the_token_is_nowhere_in_the_log(self, result: Result) -> None:
-        assert TOKEN not in result.log
+    def test_the_second_workflow_comments(self, result: Result, pull: Scenario) -> None:
+        assert pull.github.writes() == []
+        ended = workflow_run(head_sha=pull.sha("topic"), is_fork=True)
+        second = pull.later("comment", "workflow_run", ended)
+        assert second.conclusion == "success", second.log
+        (comment,) = pull.comments()
+        assert f"sha={pull.sha('topic')} run={RUN_ID} attempt=1" in comment
+        assert "test_forward" in comment
+        assert "easured by code of this pull request" in comment
+        assert second.outputs["comment-url"] == pull.github.comments[0]["html_url"]
 
 
 class TestFirstRun:
@@ -282,31 +216,129 @@ class TestFirstRun:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def pull(cls, open_pull_request: Opener) -> PullRequestRun:
+    def pull(cls, open_pull_request: Opener) -> Scenario:
         files = {**project(width=256), "tests/test_other.py": FAILING}
-        return open_pull_request({"README.md": "A word.\n"}, files)
+        pull = open_pull_request({"README.md": "A word.\n"}, files)
+        # As for Dependabot, whose token only reads.
+        pull.github.faults = [Fault("POST", r".*/comments", 403)]
+        return pull
 
     @pytest.fixture(scope="class")
     @classmethod
-    def result(cls, pull: PullRequestRun) -> Result:
-        return pull.gate(pytest_args="tests -k 'forward or something'", comment="false")
+    def result(cls, pull: Scenario) -> Result:
+        return pull.gate(pytest_args="tests -k 'forward or something'", upload="false")
 
     def test_a_base_without_budgets_is_no_baseline_and_no_failure(self, result: Result) -> None:
         assert result.steps["Measure the base"].conclusion == "success"
-        assert (
-            "No baseline: pytest ended with 4 on the base" in result.steps["Measure the base"].log
-        )
+        log = result.steps["Measure the base"].log
+        assert "No baseline: pytest ended with 4 on the base" in log
         assert result.outputs["verdict"] == "pass"
 
     def test_tests_that_fail_for_other_reasons_still_fail_the_job(self, result: Result) -> None:
         assert result.conclusion == "failure"
         assert "tests failed on the head" in result.steps["Gate"].log
 
-    def test_no_comment_is_written_where_none_is_wanted(
-        self, result: Result, pull: PullRequestRun
+    def test_a_comment_that_is_refused_does_not_change_the_verdict(
+        self, result: Result, pull: Scenario
     ) -> None:
-        assert result.steps["Comment"].conclusion == "skipped"
-        assert pull.github.seen == []
+        assert result.steps["Comment"].conclusion == "success"
+        assert result.outputs["comment-url"] == ""
+        assert pull.github.writes() == [("POST", f"/repos/{REPOSITORY}/issues/7/comments")]
+        log = result.steps["Comment"].log
+        assert "403: Resource not accessible by integration; the job needs 'permissions:" in log
+        assert "::warning title=Compute budget::The comment was not written" in log
+
+    def test_nothing_is_left_behind_where_that_is_not_wanted(self, pull: Scenario) -> None:
+        assert pull.uploads.artifacts == []
+
+    def test_budgets_hold_without_a_baseline(self, result: Result) -> None:
+        assert "no baseline" in result.summary.lower()
+        assert result.outputs["over-budget"] == "0"
+
+
+class TestBaselineBranch:
+    """`main` costs too much and is recorded so; it moves on twice, and the queue moves it again.
+
+    65 536 MACs at width 512 against 40 000.
+    """
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def pull(cls, open_pull_request: Opener) -> Scenario:
+        return open_pull_request(project(width=512), {"README.md": "A word.\n"})
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def recorded(cls, pull: Scenario) -> str:
+        """The commit that is pushed and recorded."""
+        return pull.sha("main")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def pushed(cls, pull: Scenario, recorded: str) -> tuple[Result, Result]:
+        payload = push_payload(recorded)
+        measured = pull.measure("push", payload, "refs/heads/main", baseline="branch", depth=1)
+        return measured, pull.later("baseline", "push", payload, expect="default")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def later(cls, pull: Scenario, recorded: str, pushed: Any) -> Result:
+        between = pull.server.commit("main", {"CHANGES.md": "1"})
+        newest = pull.server.commit("main", {"CHANGES.md": "2"})
+        pull.data.parents = {newest: [between], between: [recorded], recorded: []}
+        return pull.gate(baseline="branch")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def queued(cls, pull: Scenario, recorded: str, later: Any) -> tuple[Result, Result]:
+        written = len(pull.github.writes())
+        payload = merge_group_payload(head_sha=pull.sha("topic"), base_sha=recorded)
+        ref = "refs/pull/7/merge"
+        measured = pull.measure("merge_group", payload, ref, baseline="branch", depth=1)
+        nothing = pull.later("baseline", "merge_group", payload)
+        assert len(pull.github.writes()) == written
+        return measured, nothing
+
+    def test_a_push_over_budget_fails_and_is_recorded_and_flagged(
+        self, pull: Scenario, recorded: str, pushed: Any
+    ) -> None:
+        measured, record = pushed
+        assert measured.outputs["verdict"] == "fail"
+        assert measured.conclusion == "failure"
+        assert record.conclusion == "success", record.log
+        assert ", over budget 1 times (flopbudget-data " in record.log
+        files = {f"records/default/{recorded}.json", "history/default.json"}
+        assert files <= pull.data.files("flopbudget-data").keys()
+
+    def test_a_push_gets_no_comment_and_measures_no_base(self, pushed: Any) -> None:
+        measured, _ = pushed
+        assert measured.steps["Measure the base"].conclusion == "skipped"
+        assert "No baseline: there is no base to be held against" in measured.log
+        assert measured.steps["Comment"].conclusion == "skipped"
+
+    def test_what_the_base_breaks_too_does_not_fail_the_pull_request(self, later: Result) -> None:
+        assert later.conclusion == "success", later.log
+        assert later.outputs["over-budget"] == "0"
+        assert macs(Path(later.outputs["report-path"])) == 128 * 512
+
+    def test_the_comment_says_how_much_older_the_base_is(
+        self, pull: Scenario, recorded: str, later: Result
+    ) -> None:
+        (comment,) = pull.comments()
+        assert "2 commits older" in comment
+        assert recorded[:7] in comment
+        assert "The baseline is 2 commits older than the base." in later.log
+
+    def test_a_merge_group_is_held_against_its_own_base(self, recorded: str, queued: Any) -> None:
+        measured, _ = queued
+        assert measured.conclusion == "success", measured.log
+        assert recorded[:7] in measured.summary
+        assert "older" not in measured.summary
+
+    def test_a_merge_group_records_nothing_and_gets_no_comment(self, queued: Any) -> None:
+        measured, nothing = queued
+        assert measured.steps["Comment"].conclusion == "skipped"
+        assert "Nothing is recorded: this is no push to the default branch." in nothing.log
 
 
 @pytest.mark.parametrize(
@@ -324,7 +356,7 @@ def test_a_head_that_cannot_be_measured_fails_without_a_comparison(
     result = pull.gate(**given)
     assert result.conclusion == "failure"
     assert message in result.steps["Measure the head"].log
-    assert result.steps["Compare"].conclusion == "skipped"
+    assert result.steps["Judge"].conclusion == "skipped"
     assert pull.github.seen == []
 
 
@@ -341,3 +373,4 @@ def test_a_head_without_any_budget_fails_and_says_so(open_pull_request: Opener) 
     assert result.conclusion == "failure"
     assert result.outputs["verdict"] == "nothing-measured"
     assert "Nothing was measured" in result.steps["Gate"].log
+    assert result.steps["Comment"].conclusion == "skipped"

@@ -105,8 +105,14 @@ def kept(name: str) -> Any:
 
 def test_a_merge_group_names_its_base() -> None:
     # By eye in the payload.
-    expected = MergeGroup(base_sha="380387fbc80638b734a49e1be1c4dfec1c01b33c")
+    expected = MergeGroup(base_sha="380387fbc80638b734a49e1be1c4dfec1c01b33c", pull_number=104)
     assert parse_merge_group(kept("merge_group.checks_requested.json")) == expected
+
+
+@pytest.mark.parametrize("ref", ["", "refs/heads/main", "refs/heads/topic/pr-7-" + "a" * 40])
+def test_a_group_on_a_branch_that_github_did_not_make_is_for_no_pull_request(ref: str) -> None:
+    group = {"base_sha": "b" * 40, "head_ref": ref}
+    assert parse_merge_group({"merge_group": group}) == MergeGroup(base_sha="b" * 40)
 
 
 @pytest.mark.parametrize(

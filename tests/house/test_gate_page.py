@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from pytest_flopbudget.cli.compare import _EXITS
 from pytest_flopbudget.core.acceptance import KEY, parse_acceptances
 from pytest_flopbudget.core.merging import _WORST_FIRST
 from pytest_flopbudget.render.github import _VERDICTS
@@ -84,7 +83,7 @@ def test_every_example_stands_in_one_of_these_blocks() -> None:
 
 def test_the_verdicts_have_the_exit_codes_and_the_order_that_the_table_gives() -> None:
     shown = [(word.strip("`"), int(code)) for word, code, _ in rows("Verdicts and exit codes")]
-    assert shown == [(_VERDICTS[standing], int(_EXITS[standing])) for standing in _WORST_FIRST]
+    assert shown == [(_VERDICTS[standing], standing.exit_code) for standing in _WORST_FIRST]
 
 
 def test_the_table_of_loosening_names_what_the_comparison_names() -> None:

@@ -58,7 +58,7 @@ def post(body: str, *, author: str, may_post: bool, environ: Mapping[str, str]) 
             pull,
             body,
             author=author or acting_login(client),
-            state=state_of(pull, environ),
+            state=_state(pull, environ),
             may_post=may_post,
         )
     except GitHubError as error:
@@ -70,7 +70,7 @@ def post(body: str, *, author: str, may_post: bool, environ: Mapping[str, str]) 
     return written.url
 
 
-def state_of(pull: PullRequest, environ: Mapping[str, str]) -> RunState:
+def _state(pull: PullRequest, environ: Mapping[str, str]) -> RunState:
     """The run as its comment remembers it; run 0 outside of GitHub Actions. Raises GitHubError."""
     run_id, attempt = environ.get("GITHUB_RUN_ID", "0"), environ.get("GITHUB_RUN_ATTEMPT", "1")
     if not re.fullmatch(r"\d{1,20} \d{1,10}", f"{run_id} {attempt}", re.ASCII):

@@ -130,7 +130,6 @@ class TestMatrix:
         (comment,) = pull.comments()
         assert comment.count("test_forward") == 1
         assert f"run={RUN_ID} attempt=1" in comment
-        assert f"https://github.test/{REPOSITORY}/actions/runs/{RUN_ID}" in comment
         assert result.outputs["comment-url"] == pull.github.comments[0]["html_url"]
         assert "test_forward" in result.summary
 
@@ -402,6 +401,17 @@ def test_nothing_measured_does_not_pass(pull: Scenario) -> None:
     assert (result.conclusion, result.outputs["verdict"]) == ("failure", "nothing-measured")
     assert exit_code(result) == "3"
     assert "Nothing was measured" in result.log
+
+
+def test_a_comment_that_is_too_long_links_the_summary_which_is_complete(judge: Judge) -> None:
+    names = [f"test_{number:03}" for number in range(600)]
+    every = [costing(50_000, name=f"tests/test_mlp.py::{name}") for name in names]
+    found = judge(run_of(*every), None)
+    assert len(found.comment.encode()) <= 60_000
+    assert f"https://github.test/{REPOSITORY}/actions/runs/{RUN_ID}" in found.comment
+    assert [name for name in names if name not in found.summary] == []
+    # GitHub shows ten annotations of a level.
+    assert found.log.count("::error ") == 10
 
 
 def test_a_run_that_did_not_reach_its_end_does_not_pass(judge: Judge) -> None:

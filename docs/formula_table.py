@@ -102,7 +102,8 @@ def _rows(family: ModuleType) -> list[tuple[str, ...]]:
     for name, rule in (*_FORMULAS.items(), *_SPARSE_FORMULAS.items()):
         if not isinstance(rule, partial) and rule.__module__ == family.__name__:
             operators.setdefault(rule, []).append(name)
-    return rows + [(_names(names), *_explained(rule, family)) for rule, names in operators.items()]
+    in_order = sorted(operators.items(), key=lambda known: known[0].__code__.co_firstlineno)
+    return rows + [(_names(names), *_explained(rule, family)) for rule, names in in_order]
 
 
 def _explained(rule: Any, family: ModuleType) -> tuple[str, str, str]:

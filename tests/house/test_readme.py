@@ -251,8 +251,8 @@ def test_the_two_commands_install_what_pyproject_and_ci_name() -> None:
     # What CI installs and runs is what the README says.
     assert "[test]" in tests
     assert '[test]"' in ci
-    assert tests.endswith("&& pytest\n")
-    assert re.search(r"^pytest </dev/null$", ci, re.MULTILINE)
+    assert tests.endswith("&& pytest -n auto --dist loadscope\n")
+    assert re.search(r"^pytest -n auto --dist loadscope </dev/null$", ci, re.MULTILINE)
     assert setup.endswith("&& pytest examples/vision\n")
 
 

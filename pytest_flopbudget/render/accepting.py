@@ -17,8 +17,6 @@ from pytest_flopbudget.core.metrics import Kind, metric_named
 from pytest_flopbudget.core.quantity import exact, format_quantity
 from pytest_flopbudget.render.words import clean
 
-LABEL: Final = "flopbudget-accept"
-"""What is put on a pull request so that its lines count, where the workflow names no other."""
 MOST_LINES: Final = 20
 MOST_CHANGES: Final = 50
 """As many lines as are read of one pull request."""
@@ -31,18 +29,20 @@ _ROOM: Final = Fraction(1, 100_000)
 """As a share of the amount: what six digits can round away, twice."""
 
 
-def lines_for_change(change: BudgetChange) -> tuple[str, ...]:
+def lines_for_change(change: BudgetChange, *, most: int = MOST_LINES) -> tuple[str, ...]:
     """The lines that accept a loosened budget: one for each test, or for many a pattern.
 
-    At most 20; none where the change cannot be named in a line.
+    most: how many lines there may be; with fewer than there are files, one pattern covers all.
+    None where the change cannot be named in a line.
     """
     tests: Sequence[str] = change.tests or (change.source,)
     named = [_names(test) for test in tests]
-    if len(tests) > MOST_LINES:
-        named = [_patterns(together) for together in _by_file(tests)]
+    if len(tests) > most:
+        files = list(_by_file(tests))
+        named = [_patterns(together) for together in (files if len(files) <= most else [tests])]
     metric = "" if change.bound is None else change.metric
     lines = (_line(names, metric, change.bound, is_floor=change.is_floor) for names in named)
-    return tuple(islice(filter(None, lines), MOST_LINES))
+    return tuple(filter(None, lines))
 
 
 def lines_for_over(deltas: Iterable[Delta]) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def _by_file(tests: Iterable[str]) -> Iterator[list[str]]:
     yield from files.values()
 
 
-def _patterns(tests: list[str]) -> tuple[str, ...]:
+def _patterns(tests: Sequence[str]) -> tuple[str, ...]:
     """Ways to write a pattern that covers all of these."""
     if len(tests) == 1:
         return _names(tests[0])

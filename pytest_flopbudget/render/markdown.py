@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,12 +15,12 @@ from pytest_flopbudget.core.comparison import (
     Place,
     Standing,
 )
-from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.metrics import metric_named
 from pytest_flopbudget.core.quantity import format_quantity
-from pytest_flopbudget.render.accepting import LABEL, MOST_CHANGES, lines_for_change, lines_for_over
+from pytest_flopbudget.render.accepting import MOST_CHANGES, lines_for_change, lines_for_over
 from pytest_flopbudget.render.escaping import anchor, cell, sentence
 from pytest_flopbudget.render.layout import Block, fitted
+from pytest_flopbudget.render.sentences import LABEL
 from pytest_flopbudget.render.trend import trend
 from pytest_flopbudget.render.words import (
     causes_of,
@@ -58,7 +57,6 @@ _ICONS: Final = {
     Standing.NEEDS_APPROVAL: "\N{CROSS MARK}",
     Standing.INCOMPLETE: "\N{CROSS MARK}",
 }
-_STATE: Final = re.compile(r"[A-Za-z0-9.:_= -]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,20 +72,18 @@ def render_comment(
     *,
     marker_id: str = "default",
     link: str = "",
-    state: str = "",
     is_fork: bool = False,
     label: str = LABEL,
 ) -> str:
     """The comment's body: its first line is hidden, and finds the comment again.
 
     link: address of the run, whose summary has what is left out here.
-    state: which run it is by, such as `sha=... run=1 attempt=1`; hidden, as the second line.
     is_fork: whether the code that was measured is that of another repository.
     label: what is put on a pull request that accepts a regression.
     At most 60 000 bytes of UTF-8; rows that do not fit are counted instead.
-    Raises FlopBudgetError for a link or a state that could end what it stands in.
+    Raises FlopBudgetError for a link that is none.
     """
-    hidden = f"<!-- pytest-flopbudget:v1 id={marker_id} -->\n{_state_line(state)}"
+    hidden = f"<!-- pytest-flopbudget:v1 id={marker_id} -->\n"
     # Only where rows are left out, for with it the comment changes with every run.
     summary = anchor(link, "the full summary") if link else ""
     blocks = list(_blocks(comparison, _About(is_fork=is_fork, label=label)))
@@ -99,16 +95,6 @@ def render_markdown(
 ) -> str:
     """The same without the hidden lines, as for a job summary."""
     return fitted(list(_blocks(comparison, _About(label=label))), max_bytes)
-
-
-def _state_line(state: str) -> str:
-    if not state:
-        return ""
-    if not _STATE.fullmatch(state) or "--" in state:
-        raise FlopBudgetError(
-            f"state {state!r}: use letters, digits, '.', ':', '_', '=', blanks and single hyphens"
-        )
-    return f"<!-- pytest-flopbudget:state {state} -->\n"
 
 
 def _blocks(comparison: Comparison, about: _About) -> Iterator[Block]:

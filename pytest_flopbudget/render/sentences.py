@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from fractions import Fraction
 from typing import Final
 
-from pytest_flopbudget.core.acceptance import KEY
 from pytest_flopbudget.core.comparison import Accepted, BudgetChange, Comparison, Standing
 from pytest_flopbudget.core.metrics import metric_named
-from pytest_flopbudget.core.quantity import format_quantity, parse_quantity
+from pytest_flopbudget.core.quantity import format_quantity
+from pytest_flopbudget.render.accepting import lines_for_change
 from pytest_flopbudget.render.words import change_words, clean, explanation, plural, with_region
 
 LABEL: Final = "flopbudget-accept"
@@ -17,9 +15,6 @@ LABEL: Final = "flopbudget-accept"
 
 BROKEN_BEFORE: Final = "the base breaks it too"
 
-_FEWEST_DIGITS: Final = 4
-_MOST_DIGITS: Final = 24
-_NUDGE: Final = Fraction(1, 10**12)
 _PASSING: Final = frozenset({Standing.WITHIN, Standing.ACCEPTED, Standing.NOTHING_MEASURED})
 
 
@@ -71,23 +66,13 @@ def acceptance_words(one: Accepted) -> str:
 
 def way_out(change: BudgetChange, *, label: str = LABEL) -> str:
     """What to do for the change to pass: take it back, or a label and this line."""
-    return clean(
+    lines = lines_for_change(change, most=1)
+    if not lines:
+        return "take it back: no line can name it"
+    return (
         f"take it back, or have it accepted: label {label}, and a line in the description: "
-        f"{accepting_line(change)}"
+        f"{lines[0]}"
     )
-
-
-def accepting_line(change: BudgetChange) -> str:
-    """The line that accepts the change as it is, but for the reason."""
-    names = change.tests or (change.source,)
-    # Letters and not folders: the pattern is to end where the names part.
-    shared = os.path.commonprefix(names)  # noqa: RUF071 - as said above
-    tests = names[0] if len(names) == 1 else f"{shared}*"
-    if change.bound is None:
-        return f"{KEY}: {tests} removed - REASON"
-    sign = ">=" if change.is_floor else "<="
-    quantity = _quantity(change.bound, change.metric, is_floor=change.is_floor)
-    return f"{KEY}: {tests} {change.metric} {sign} {quantity} - REASON"
 
 
 def incomplete_words(comparison: Comparison) -> tuple[str, ...]:
@@ -107,18 +92,3 @@ def older_words(comparison: Comparison) -> str:
     if not comparison.base_age:
         return ""
     return f"compared with a commit that is {plural(comparison.base_age, 'commit')} older"
-
-
-def _quantity(bound: Fraction, metric: str, *, is_floor: bool) -> str:
-    """The bound with its unit, never rounded to the side on which it would not be accepted."""
-    if bound < 0:
-        return repr(float(bound))  # As a test may record, and a number alone can say.
-    dimension = metric_named(metric).dimension
-    # Thirds have no last digit: they are rounded up, or down to a floor.
-    for amount in (bound, bound * (1 - _NUDGE if is_floor else 1 + _NUDGE)):
-        for digits in range(_FEWEST_DIGITS, _MOST_DIGITS):
-            text = format_quantity(amount, dimension, digits)
-            cap = parse_quantity(text, dimension)
-            if cap <= bound if is_floor else cap >= bound:
-                return text
-    return text

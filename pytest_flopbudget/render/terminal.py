@@ -13,10 +13,10 @@ from pytest_flopbudget.core.metrics import METRICS, UNCOUNTED, Kind, metric_name
 from pytest_flopbudget.core.pairing import limit_of
 from pytest_flopbudget.core.report import Report, TestReport
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
+from pytest_flopbudget.render.accepting import lines_for_change
 from pytest_flopbudget.render.sentences import (
     LABEL,
     accepted_words,
-    accepting_line,
     incomplete_words,
     older_words,
     on_legs,
@@ -91,7 +91,8 @@ def render_comparison(comparison: Comparison, *, width: int = WIDTH) -> str:
     lines += _delta_section("over budget", comparison.over, names, width)
     if comparison.standing is Standing.NEEDS_APPROVAL:
         title = f"to have that accepted: label {LABEL}, and in the description"
-        lines += _section(title, [clean(accepting_line(c)) for c in comparison.loosened], width)
+        offered = [line for c in comparison.loosened for line in lines_for_change(c, most=1)]
+        lines += _section(title, offered, width)
     lines += _section("accepted", [accepted_words(one) for one in comparison.accepted], width)
     lines += _delta_section("over, only warned of", comparison.warned, names, width)
     lines += _delta_section(

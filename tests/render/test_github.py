@@ -174,7 +174,7 @@ def test_a_loosened_budget_that_waits_for_approval_is_an_error_with_the_way_out(
             message="This change loosens a budget: test_loose: macs maximum: 10 MAC -> 20 MAC "
             "(measured 1 MAC); take it back, or have it accepted: label flopbudget-accept, and "
             "a line in the description: "
-            "Flop-Budget-Accept: tests/test_net.py::test_loose macs <= 20 MAC - REASON",
+            "Flop-Budget-Accept: tests/test_net.py::test_loose macs <= 20 MAC - reason",
             file=FILE,
             line=4,
         ),

@@ -91,7 +91,7 @@ def test_what_is_loosened_and_not_accepted_fails_and_says_the_way_out() -> None:
         "This change loosens a budget: test_loose: macs maximum: 10 MAC -> 20 MAC "
         "(measured 1 MAC); take it back, or have it accepted: label flopbudget-accept, and a "
         "line in the description: "
-        "Flop-Budget-Accept: tests/test_net.py::test_loose macs <= 20 MAC - REASON"
+        "Flop-Budget-Accept: tests/test_net.py::test_loose macs <= 20 MAC - reason"
     )
 
 

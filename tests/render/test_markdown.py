@@ -31,7 +31,6 @@ from pytest_flopbudget.core.measurement import Uncounted, Value
 from pytest_flopbudget.core.merging import merge
 from pytest_flopbudget.core.report import Git, Report
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
-from pytest_flopbudget.github.upsert import RunState
 from pytest_flopbudget.render.escaping import cell
 from pytest_flopbudget.render.markdown import COMMENT_BYTES, render_comment, render_markdown
 from pytest_flopbudget.render.words import clean
@@ -376,16 +375,6 @@ ACCEPTANCE = Acceptance(
 
 
 class TestHiddenLines:
-    def test_the_state_is_the_second_line_as_the_upsert_reads_it(self) -> None:
-        state = RunState(sha="a" * 40, run_id=12, attempt=3)
-        body = render_comment(whole(), state=f"sha={'a' * 40} run=12 attempt=3")
-        assert body.splitlines()[1] == state.line()
-
-    @pytest.mark.parametrize("state", ["a -->", "a--b", "x\ny", "<", "\N{SUPERSCRIPT TWO}"])
-    def test_a_state_that_could_end_its_line_is_refused(self, state: str) -> None:
-        with pytest.raises(FlopBudgetError, match="state"):
-            render_comment(whole(), state=state)
-
     def test_a_link_is_escaped_and_stands_where_rows_are_left_out(self) -> None:
         long = whole(notes=("x" * 400,) * 300)
         link = "https://ghe.example:8443/a/b/actions/runs/1?x=1&lt;=2&y='2'"

@@ -252,7 +252,7 @@ class TestComparison:
     def test_what_waits_for_approval_comes_with_the_line_that_gives_it(self) -> None:
         title = "to have that accepted: label flopbudget-accept, and in the description"
         assert section(render_comparison(loosened_alone()), title) == (
-            "Flop-Budget-Accept: tests/test_net.py::test_loose macs <= 20 MAC - REASON"
+            "Flop-Budget-Accept: tests/test_net.py::test_loose macs <= 20 MAC - reason"
         )
 
     def test_a_missing_leg_stands_first(self) -> None:

@@ -134,10 +134,15 @@ class Weights:
 
 
 def _owned(modules: _Modules) -> Iterator[tuple[Site, Tensor]]:
+    is_transformed = torch._C._functorch.peek_interpreter_stack() is not None
     for full, module in modules:
         for kind, tensors in ((PARAMETER, module._parameters), (BUFFER, module._buffers)):
             for tensor in tensors.values():
-                if tensor is not None and not nn.parameter.is_lazy(tensor):
+                if tensor is None:
+                    continue
+                if type(tensor) in _PLAIN and not is_transformed:
+                    yield (full, kind), tensor
+                elif not nn.parameter.is_lazy(tensor):
                     yield (full, kind), _unwrapped(tensor)
 
 
@@ -220,7 +225,10 @@ def _packages(modules: _Modules) -> Iterator[tuple[Site, _Package]]:
                     package = _Package(content=value, holder=module, name=name)
                     yield (full, PARAMETER), package
         else:
-            for value in vars(module).values():
+            values = vars(module).values()
+            if torch.ScriptObject not in set(map(type, values)):
+                continue
+            for value in values:
                 if type(value) is torch.ScriptObject and is_packed(value):
                     yield (full, PARAMETER), _Package(content=value, holder=value)
 

@@ -1,9 +1,10 @@
 """What counting costs: the pass against torch's FlopCounterMode and an empty mode.
 
 Each workload runs plain, under an empty TorchDispatchMode (the floor of anything written
-with one), under FlopCounterMode, and under ours: with everything, and with arithmetic
-alone. The five take turns, in an order that rotates, and the minimum of each is printed, with
-what it adds to the plain run as a ratio to what FlopCounterMode and the empty mode add:
+with one), under FlopCounterMode, and under ours: with everything, with everything and read
+out by module and operator, and with arithmetic alone. They take turns, in an order that
+rotates, and the minimum of each is printed, with what it adds to the plain run as a ratio to
+what FlopCounterMode and the empty mode add:
 
     python benchmarks/counter.py --rounds 15
 """
@@ -38,6 +39,7 @@ WAYS: dict[str, Callable[[], contextlib.AbstractContextManager[Any]]] = {
     "empty mode": EmptyMode,
     "FlopCounterMode": lambda: FlopCounterMode(display=False),
     "ours, everything": FlopCounter,
+    "ours, read out": FlopCounter,
     "ours, arithmetic": lambda: FlopCounter(memory=False),
 }
 
@@ -83,8 +85,10 @@ WORKLOADS = {"1000 adds": tiny, "GPT-2": gpt2, "ResNet-50": resnet50, "LSTM": ls
 
 def timed(run: Callable[[], object], way: str) -> float:
     started = time.perf_counter()
-    with WAYS[way]():
+    with WAYS[way]() as counter:
         run()
+    if way == "ours, read out":
+        assert counter.measurement.modules
     return time.perf_counter() - started
 
 

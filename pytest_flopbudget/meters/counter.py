@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -47,12 +49,13 @@ class FlopCounter:
         self._has_process_memory = process_memory
         self._region: Region | None = None
         self._measurement: Measurement | None = None
+        self._unread: Callable[[], Measurement] | None = None
         self._stand_ins = ExitStack()
 
     def __enter__(self) -> FlopCounter:
         if self._region is not None:
             raise MeasureError("this FlopCounter is counting already; make a second one")
-        self._measurement = None
+        self._measurement = self._unread = None
         self._region = Region(
             self._root,
             memory=self._has_memory,
@@ -75,11 +78,14 @@ class FlopCounter:
                 self._stand_ins.__exit__(kind, error, traceback)
             finally:
                 region.__exit__(kind, error, traceback)
-                self._measurement = region.measurement(is_partial=error is not None)
+                # Put together when it is asked for: many a counter is only asked for one number.
+                self._unread = partial(region.measurement, is_partial=error is not None)
 
     @property
     def measurement(self) -> Measurement:
         """Everything that was counted in the last `with` block."""
+        if self._unread is not None:
+            self._measurement, self._unread = self._unread(), None
         if self._measurement is None:
             state = "is still counting" if self._region is not None else "has counted nothing yet"
             raise MeasureError(f"this FlopCounter {state}; read it after its `with` block")

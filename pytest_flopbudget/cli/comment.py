@@ -11,6 +11,7 @@ from pathlib import Path
 from pytest_flopbudget.cli.exits import Exit
 from pytest_flopbudget.core.comparing import compare
 from pytest_flopbudget.core.errors import FlopBudgetError
+from pytest_flopbudget.core.settling import hold_open, settle
 from pytest_flopbudget.github.posting import post
 from pytest_flopbudget.github.worth import When, is_worth_posting
 from pytest_flopbudget.render.markdown import render_comment
@@ -58,7 +59,8 @@ def run(args: argparse.Namespace) -> Exit:
     *base, head = args.reports
     if len(base) > 1:
         raise FlopBudgetError("give two reports, BASE.json HEAD.json, or HEAD.json alone")
-    comparison = compare(read_report(base[0]) if base else None, read_report(head))
+    before, after = read_report(base[0]) if base else None, read_report(head)
+    comparison = hold_open(settle(compare(before, after), before, ()), after)
     body = render_comment(comparison, marker_id=args.id)
     if args.dry_run:
         sys.stdout.write(body)

@@ -184,7 +184,7 @@ def _how(label: str, count: int) -> str:
     lines = "the line" if count == 1 else "the lines"
     return (
         f"To accept that, put the label {cell(label)} on the pull request, and {lines} below "
-        "into its description, with your reason at the end:"
+        "into its description, with your reason at the end; then run the job again:"
     )
 
 

@@ -134,7 +134,7 @@ def _per_element_rows(module: ModuleType, table: str) -> Iterator[tuple[str, ...
             groups.setdefault(why, []).append(entry[1])
     for why, names in groups.items():
         costs = {getattr(module, table)[name] for name in names}
-        assert len(costs) == 1, f"{names} have one comment and several costs: {costs}"  # noqa: S101
+        assert len(costs) == 1, f"{names} have one comment and several costs: {costs}"  # noqa: S101 - a mistake in the source, found when the page is written
         yield _names(names), "out: any shape", f"{costs.pop()} for each element of out", why
 
 

@@ -37,7 +37,10 @@ _DAMAGED: Final = (
     RuntimeError,
     ValueError,
 )
-"""What the standard library raises for archives that were written to break it."""
+"""What the standard library raises for archives that were written to break it.
+
+NotImplementedError is zipfile's word for a method or a version that it does not read.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,8 +39,10 @@ def _own_mode() -> FakeTensorMode:
         return _without_unasked(func, args, dispatch(func, types, args, kwargs))
 
     # On this one object: higher-order operators know FakeTensorMode by its exact class.
-    mode._dispatch_impl = corrected  # type: ignore[method-assign]
-    mode.may_turn_const = lambda t: may_turn_const(t) or are_lengths(t)  # type: ignore[method-assign]
+    mode._dispatch_impl = corrected  # type: ignore[method-assign]  # as said above
+    mode.may_turn_const = (  # type: ignore[method-assign]  # the same
+        lambda tensor: may_turn_const(tensor) or are_lengths(tensor)
+    )
     return mode
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from _pytest.skipping import xfailed_key
+from _pytest.skipping import xfailed_key  # no public place tells what xfail said at run time
 from _pytest.unittest import TestCaseFunction
 
 from pytest_flopbudget.session.testrun import TestRun

@@ -25,7 +25,7 @@ TEN = limit("macs", 10)
 
 
 def one(spent: float, *limits: Limit, test: str = A, **other: Any) -> TestReport:
-    return budgeted(test, measured(macs={"fc": spent}), limits=limits or (TEN,), **other)  # type: ignore[dict-item]
+    return budgeted(test, measured(macs={"fc": spent}), limits=limits or (TEN,), **other)
 
 
 def one_left_out() -> TestReport:

@@ -41,7 +41,7 @@ def _own_mode() -> FakeTensorMode:
     # On this one object: higher-order operators know FakeTensorMode by its exact class.
     mode._dispatch_impl = corrected  # type: ignore[method-assign]  # as said above
     mode.may_turn_const = (  # type: ignore[method-assign]  # the same
-        lambda tensor: may_turn_const(tensor) or are_lengths(tensor)
+        lambda t: may_turn_const(t) or are_lengths(t)
     )
     return mode
 

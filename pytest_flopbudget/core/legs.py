@@ -59,6 +59,11 @@ def check_leg_name(name: str) -> str:
     return name
 
 
+def parse_leg_names(text: str) -> tuple[str, ...]:
+    """The names in a text, with blanks or commas between. Raises ReportError."""
+    return tuple(check_leg_name(name) for name in text.replace(",", " ").split())
+
+
 def leg_to_json(leg: Leg) -> dict[str, Any]:
     """The leg as JSON can say it. Raises ReportError for a number that is not finite."""
     return {

@@ -23,7 +23,7 @@ from typing import Final
 from pytest_flopbudget.core.acceptance import Acceptance
 from pytest_flopbudget.core.comparison import Comparison
 from pytest_flopbudget.core.errors import FlopBudgetError, ReportError
-from pytest_flopbudget.core.legs import LEG_BYTES, Leg, check_leg_name, decode_leg
+from pytest_flopbudget.core.legs import LEG_BYTES, Leg, check_leg_name, decode_leg, parse_leg_names
 from pytest_flopbudget.core.merging import merge
 from pytest_flopbudget.github.approvals import acceptances_of, approval_in, read_approval
 from pytest_flopbudget.github.commands import PlainJob, say
@@ -202,10 +202,9 @@ def _options(argv: Sequence[str] | None) -> Options:
     parser.add_argument("--id", default="default")
     parser.add_argument("--when", default="always")
     args = parser.parse_args(argv)
-    expected = tuple(args.expect.replace(",", " ").split())
     return Options(
         legs=tuple(args.legs),
-        expected=tuple(check_leg_name(name) for name in expected),
+        expected=parse_leg_names(args.expect),
         label=args.label or LABEL,
         root=args.root,
         comment_to=args.comment_to,

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from pytest_flopbudget.core.errors import FlopBudgetError
-from pytest_flopbudget.core.legs import Leg
+from pytest_flopbudget.core.legs import Leg, parse_leg_names
 from pytest_flopbudget.core.verdicts import BROKEN
 from pytest_flopbudget.github.artifacts import download_leg, leg_artifacts
 from pytest_flopbudget.github.baselines.branch import BRANCH, Store, write_baselines
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             repository=os.environ.get("GITHUB_REPOSITORY", ""),
             branch=args.branch,
         )
-        expected = tuple(args.expect.replace(",", " ").split())
+        expected = parse_leg_names(args.expect)
         legs = _legs(store.client, store.repository, run_id_of(os.environ), expected)
         for leg in legs:
             _check(leg, event.sha)

@@ -18,7 +18,7 @@ from typing import Final
 
 from pytest_flopbudget.core.acceptance import Acceptance
 from pytest_flopbudget.core.errors import FlopBudgetError
-from pytest_flopbudget.core.legs import check_leg_name
+from pytest_flopbudget.core.legs import check_leg_name, parse_leg_names
 from pytest_flopbudget.github.approvals import acceptances_of, read_approval
 from pytest_flopbudget.github.commands import PlainJob, say
 from pytest_flopbudget.github.event import PullRequest
@@ -155,10 +155,9 @@ def _options(argv: Sequence[str] | None) -> Options:
     parser.add_argument("--author", default="")
     parser.add_argument("--when", default="always")
     args = parser.parse_args(argv)
-    expected = tuple(args.expect.replace(",", " ").split())
     return Options(
         marker_id=check_leg_name(args.id),
-        expected=tuple(check_leg_name(name) for name in expected),
+        expected=parse_leg_names(args.expect),
         label=args.label or LABEL,
         author=args.author,
         when=parse_when(args.when),

@@ -8,11 +8,10 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.meters import higher_order, nested, opaque
-from pytest_flopbudget.meters.eager import untraced
+from pytest_flopbudget.meters.eager import EagerMode, untraced
 from pytest_flopbudget.meters.formulas.registry import Formula, Work, is_taught
 from pytest_flopbudget.meters.lines import SourceLines
 from pytest_flopbudget.meters.modules import CallStack
@@ -71,7 +70,7 @@ class Operator:
         self.rows: dict[Place, Row] = {}
 
 
-class CountingMode(TorchDispatchMode):
+class CountingMode(EagerMode):
     """Counts every operator of one thread between enter and exit.
 
     calls: where the operators belong.
@@ -109,19 +108,6 @@ class CountingMode(TorchDispatchMode):
             Road.OPAQUE: self._look_inside,
             Road.HIGHER_ORDER: self._call_functions,
         }
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # torch would wrap each call to keep its compiler out, at a microsecond each; the
-        # compiler is off while a region is counted.
-        return False
-
-    @classmethod
-    def ignore_compile_internals(cls) -> bool:
-        """True: torch is to take this mode off while its compiler traces."""
-        # Where the compiler does run, for a higher-order operator, its tracing is no work
-        # of the region's; what it has traced then runs under the counter.
-        return True
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

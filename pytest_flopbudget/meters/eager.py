@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 _HOOK_WARNING: Final = (
     "ignore",
@@ -44,6 +45,23 @@ def untraced() -> Iterator[None]:
         yield
     finally:
         torch._C._set_tracing_state(state)  # type: ignore[attr-defined]  # the same
+
+
+class EagerMode(TorchDispatchMode):
+    """A dispatch mode of ours, as torch's compiler is to take it."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # torch would wrap each call to keep its compiler out, at a microsecond each; the
+        # compiler is off while a region is counted.
+        return False
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """True: torch is to take this mode off while its compiler traces."""
+        # Where the compiler does run, for a higher-order operator, its tracing is no work
+        # of the region's; what it has traced then runs under the mode.
+        return True
 
 
 class EagerRegion:

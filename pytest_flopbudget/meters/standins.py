@@ -15,8 +15,9 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from torch.utils import _pytree as pytree
 from torch.utils._foreach_utils import _foreach_supported_types
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes
 
+from pytest_flopbudget.meters.eager import EagerMode
 from pytest_flopbudget.meters.unfakeable import NO_CUDA, UnfakeableError, quiet
 from pytest_flopbudget.meters.weights import ORIGINALS
 
@@ -38,7 +39,7 @@ _ACCUMULATE: Final = (1 << 64) - 1
 """The sequence number of every AccumulateGrad node."""
 
 
-class StandIns(TorchDispatchMode):
+class StandIns(EagerMode):
     """Gives every operator fake tensors in place of real ones.
 
     It stands above the counter, so that the counter sees fake tensors alone: a real
@@ -86,16 +87,6 @@ class StandIns(TorchDispatchMode):
             optimizer.put_back()
         for kept in (self._fakes, self._gradients, self._modules, self._optimizers):
             kept.clear()
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No: the wrapper that torch puts around other modes costs more than the mode."""
-        return False
-
-    @classmethod
-    def ignore_compile_internals(cls) -> bool:
-        """Yes: what torch's compiler traces for a higher-order operator is not run yet."""
-        return True
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

@@ -44,10 +44,16 @@ class TurnHooks:
         if report.skipped:
             self._why = self._why or "it was skipped"
         elif report.failed:
-            told = report.longreprtext.strip().splitlines()
-            self._why = self._why or f"its {report.when} failed: {told[-1] if told else ''}"
+            self._why = self._why or f"its {report.when} failed: {_first_line(report)}"
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Tell the conductor that the test has ended."""
         self._turns.end(plain_id(self._config, nodeid), why=self._why, untimed=self._untimed)
         self._why, self._untimed = "", {}
+
+
+def _first_line(report: pytest.TestReport) -> str:
+    """What went wrong, in one line."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    text: str = report.longreprtext if crash is None else crash.message
+    return text.strip().partition("\n")[0]

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final, final
 
+from pytest_flopbudget.ab.side import Sides
 from pytest_flopbudget.ab.worker import (
     CallRaisedError,
     Ended,
     Ready,
-    Side,
     Worker,
     WorkerEndedError,
 )
@@ -35,16 +35,6 @@ class Question:
     """The id of the test on the base."""
     head: str
     region: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sides:
-    """What is held against what."""
-
-    base: Side
-    head: Side
-    arguments: Sequence[str]
-    """What the user gives pytest, on both."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,14 +6,13 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Final, final
 
+from pytest_flopbudget.ab.side import Side
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.turns import Slice
 from pytest_flopbudget.session.channel import VARIABLE, Channel, ChannelClosedError
@@ -25,23 +24,6 @@ _ONE_PROCESS: Final = ("-n0",)
 _SAID_LAST: Final = 3
 _PATIENCE_S: Final = 10.0
 """For a worker that was told to go on, to end."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
-    """One of the two states of the source that are held against each other."""
-
-    name: str
-    """`base` or `head`."""
-    directory: Path
-    """Where pytest runs: the project in the checkout of this side."""
-    environ: Mapping[str, str]
-    """The whole environment of its processes."""
-    python: str = sys.executable
-
-    def pytest(self, arguments: Sequence[str]) -> list[str]:
-        """The command that runs pytest on this side."""
-        return [self.python, "-m", "pytest", *arguments]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

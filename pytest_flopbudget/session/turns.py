@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from pytest_flopbudget.session.channel import VARIABLE, Channel
@@ -88,14 +89,16 @@ class Turns:
 
         That is its file, or the first folder of a package that has none.
         """
-        files = {}
+        files: dict[str, str] = {}
         for name, module in list(sys.modules.items()):
             folders = getattr(module, "__path__", None) or ()
             file = getattr(module, "__file__", None) or next(iter(folders), None)
-            if name not in self._told_modules and isinstance(file, str):
+            # torch.classes says that it is of `_classes.py`, which is nowhere.
+            if isinstance(file, str) and Path(file).is_absolute():
                 files[name] = file
-        self._told_modules.update(files)
-        return files
+        new = {name: file for name, file in files.items() if name not in self._told_modules}
+        self._told_modules.update(new)
+        return new
 
 
 def _answer(timer: SliceTimer, calls: int) -> dict[str, Any]:

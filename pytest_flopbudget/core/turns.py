@@ -20,8 +20,8 @@ _DRIFT_SLICES: Final = 10
 """The last slices of the warm-up, over which it must be steady."""
 _DRIFT: Final = 0.02
 """The drift over them that is still steady, as a share."""
-_MOST_WARMUP_SLICES: Final = 1000
-"""Of each side: ends the warm-up where the clock stands still."""
+_GROWING_SLICES: Final = 10
+"""More than it takes to come from one call in a slice to `_MOST_CALLS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,8 @@ class TurnPlan:
     """Measuring ends when both sides together have taken twice as long: the faster of the two
     may then have had less than this, and the slower more."""
     fewest_turns: int = 4
-    """Turns taken however long they last: the fewest whose median one odd turn cannot decide."""
+    """Turns taken however long they last. Rounded up to an even number, as all turns are: with
+    four, no single turn decides their median."""
 
     def __post_init__(self) -> None:
         times = self.slice_s, self.warmup_s, self.warmup_limit_s, self.side_s
@@ -112,6 +113,8 @@ def take_turns(base: Side, head: Side, plan: TurnPlan, *, head_leads: bool) -> T
     """
     base_side, head_side = _Paced(base, plan), _Paced(head, plan)
     leader, follower = (head_side, base_side) if head_leads else (base_side, head_side)
+    for side in (leader, follower):
+        side.call_first()
     while waiting := [side for side in (leader, follower) if not side.is_warm()]:
         for side in waiting:
             side.warm_up()
@@ -140,6 +143,10 @@ class _Paced:
         self._warmup_s = 0.0
         self._call_times: list[float] = []
 
+    def call_first(self) -> None:
+        """The first call, from which nothing is learnt: what it does is done once, or not yet."""
+        self._side.run(1)
+
     def run(self) -> Slice:
         """One slice, from which the calls of the next are found."""
         piece = self._side.run(self._calls)
@@ -153,8 +160,6 @@ class _Paced:
         """One slice that counts for the warm-up alone."""
         piece = self.run()
         self._warmup_slices += 1
-        if self._warmup_slices == 1:
-            return
         self._warmup_calls += piece.calls
         self._warmup_s += piece.wall_s
         # In a short slice the clock's own cost weighs, which would look like a drift.
@@ -163,9 +168,9 @@ class _Paced:
 
     def is_warm(self) -> bool:
         """Whether the warm-up was long enough and ended steady, or must end."""
-        if self._warmup_slices >= _MOST_WARMUP_SLICES:
-            return True
-        if self._warmup_s >= self._plan.warmup_limit_s:
+        # Slices end it, too, where the clock stands still.
+        most_slices = _GROWING_SLICES + self._plan.warmup_limit_s / self._plan.slice_s
+        if self._warmup_s >= self._plan.warmup_limit_s or self._warmup_slices >= most_slices:
             return True
         return (
             self._warmup_s >= self._plan.warmup_s

@@ -36,6 +36,16 @@ def dependency_differences(base: Path, head: Path) -> tuple[str, ...]:
     return tuple(sentences)
 
 
+def project_name(directory: Path) -> str | None:
+    """The name that the directory's pyproject.toml gives to the project, where it does."""
+    try:
+        content = _toml(_text(directory / "pyproject.toml") or "")
+        name = content.get("project", {}).get("name") or content["tool"]["poetry"]["name"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return name if isinstance(name, str) else None
+
+
 def _files(base: Path, head: Path) -> Iterator[tuple[str, Reader | None]]:
     """Each file that either tree has, and how it is read."""
     for pattern, read in _READERS.items():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from types import ModuleType
 from typing import Final, final
+
+from pytest_flopbudget.ab.dependencies import project_name
 
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 """Directories of installed packages: a virtual environment may be inside the repository."""
@@ -28,28 +28,15 @@ class ForeignModule:
     copy, which does not tell."""
 
 
-def module_files(modules: Mapping[str, ModuleType | None]) -> dict[str, str]:
-    """Where each module was loaded from: its file, or the first place of a namespace package.
+def own_packages(directory: Path) -> frozenset[str]:
+    """The top-level names of the installed copy of the project, where there is one.
 
-    modules: `sys.modules`, which may change meanwhile. Built-in modules have no file.
+    directory: where the project's pyproject.toml is, which has the name that it is installed
+    by. An editable install has no copy.
     """
-    found = {}
-    for name, module in list(modules.items()):
-        file = getattr(module, "__file__", None)
-        if file is None:
-            file = next(iter(getattr(module, "__path__", None) or ()), None)
-        if isinstance(file, str):
-            found[name] = os.path.realpath(file)
-    return found
-
-
-def own_packages(project: str | None) -> frozenset[str]:
-    """The top-level names of the project's installed copy, when there is one.
-
-    An editable install has no copy. project: the name in its pyproject.toml.
-    """
+    name = project_name(directory)
     try:
-        files = distribution(project).files if project else None
+        files = distribution(name).files if name else None
     except PackageNotFoundError:
         return frozenset()
     heads = {file.parts[0] for file in files or () if file.suffix in {".py", ".so", ".pyd"}}
@@ -66,7 +53,7 @@ def foreign_modules(
 ) -> tuple[ForeignModule, ...]:
     """The project's modules that a side imported from elsewhere, though its tree is its own.
 
-    modules: name to file, as from `module_files`.
+    modules: name to file, or to the first directory of a package that has no file.
     tree, repository: the tops of the side's tree and of the user's checkout.
     own: top-level names that are the project's wherever they are, as from `own_packages`.
     """

@@ -6,9 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -16,7 +14,6 @@ from pytest_flopbudget.ab.environment import counterparts, import_path
 from pytest_flopbudget.ab.imports import (
     ForeignModule,
     foreign_modules,
-    module_files,
     own_packages,
     refusal,
 )
@@ -35,8 +32,10 @@ class Finder:
 ANSWER = """
 import json, sys
 import model.layers
-from pytest_flopbudget.ab.imports import module_files
-files = module_files(sys.modules)
+files = {
+    name: module.__file__ for name, module in sys.modules.items()
+    if getattr(module, "__file__", None)
+}
 print(json.dumps({"files": files, "path": sys.path}))
 """
 
@@ -177,37 +176,15 @@ def test_a_link_leads_to_where_the_file_is(repository: Path) -> None:
     )
 
 
-def test_files_are_told_for_modules_packages_namespaces_and_archives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    archive = tmp_path / "a.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("in_an_archive.py", "")
-    (tmp_path / "name_space").mkdir()
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.syspath_prepend(str(archive))
-    import in_an_archive  # type: ignore[import-not-found]  # made above
-    import name_space  # type: ignore[import-not-found]  # made above
-
-    modules: dict[str, ModuleType | None] = {
-        "in_an_archive": in_an_archive,
-        "name_space": name_space,
-        "sys": sys,
-        "os": os,
-        "blocked": None,
-    }
-    assert module_files(modules) == {
-        "in_an_archive": str(archive / "in_an_archive.py"),
-        "name_space": str(tmp_path / "name_space"),
-        "os": os.path.realpath(os.__file__),
-    }
-
-
 def installed(site: Path, *files: str) -> None:
     info = site / "my_model-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-model\nVersion: 1.0\n")
     (info / "RECORD").write_text("".join(f"{name},,\n" for name in files))
+
+
+def named(directory: Path, table: str, name: str) -> None:
+    (directory / "pyproject.toml").write_text(f'{table}\nname = "{name}"\n')
 
 
 def test_an_installed_copy_of_the_project_is_foreign(
@@ -217,11 +194,14 @@ def test_an_installed_copy_of_the_project_is_foreign(
     files = ("model/__init__.py", "model/data.json", "_model_C.abi3.so", "../../../bin/tool.py")
     installed(site, *files, "my_model-1.0.dist-info/RECORD")
     monkeypatch.syspath_prepend(str(site))
-    own = own_packages("My_Model")
-    assert own == {"model", "_model_C"}
-    assert own_packages("not-installed-anywhere") == own_packages(None) == frozenset()
-
     tree = repository.parent / "tree"
+    assert own_packages(tree) == frozenset()
+    named(tree, "[project]", "not-installed-anywhere")
+    assert own_packages(tree) == frozenset()
+    named(tree, "[tool.poetry]", "My_Model")
+    own = own_packages(tree)
+    assert own == {"model", "_model_C"}
+
     modules = {"model.x": f"{site}/model/x.py", "torch": f"{site}/torch/__init__.py"}
     found = foreign_modules(modules, tree, repository, own=own)
     assert [(one.name, one.place) for one in found] == [("model.x", "")]
@@ -232,7 +212,8 @@ def test_an_editable_install_has_no_copy(tmp_path: Path, monkeypatch: pytest.Mon
     finder = "__editable___my_model_1_0_finder.py"
     installed(tmp_path, "__editable__.my_model-1.0.pth", finder, f"__pycache__/{finder}c")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert own_packages("my-model") == frozenset()
+    named(tmp_path, "[project]", "my-model")
+    assert own_packages(tmp_path) == frozenset()
 
 
 @pytest.mark.parametrize(

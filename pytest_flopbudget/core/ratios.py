@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import math
-import statistics as stdlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -64,16 +63,17 @@ class Ratio:
 def estimate(series: Sequence[TurnSeries], confidence: float) -> Ratio:
     """The ratio over these pairs, two at least, with its two-sided interval.
 
-    The interval is Student's, on the logarithms of the pairs' ratios. One outlying pair
-    widens it: that costs power, and makes no false alarm. Raises ValueError for fewer than
-    two pairs, and MeasureError for a pair without a turn in which both sides took any time.
+    The interval is Student's, on the logarithms of the pairs' ratios. One outlying pair moves
+    the mean, and widens the interval by more: that costs power, and makes no false alarm.
+    Raises ValueError for fewer than two pairs, and MeasureError for a pair without a turn in
+    which both sides took any time.
     """
     if len(series) < FEWEST_PAIRS:
         raise ValueError(f"an interval over pairs needs two pairs, and there are {len(series)}")
     clock = witness(series)
     logs = [log_ratio(pair, clock) for pair in series]
-    centre = stdlib.fmean(logs)
-    spread = stdlib.stdev(logs)
+    centre = _mean(logs)
+    spread = math.sqrt(math.fsum((log - centre) ** 2 for log in logs) / (len(logs) - 1))
     half = student_t((1 + confidence) / 2, len(logs) - 1) * spread / math.sqrt(len(logs))
     return Ratio(
         estimate=_exp(centre),
@@ -83,7 +83,7 @@ def estimate(series: Sequence[TurnSeries], confidence: float) -> Ratio:
         noise=_exp(spread) - 1,
         pairs=len(logs),
         witness=clock,
-        wall=_exp(stdlib.fmean(log_ratio(pair, Witness.WALL) for pair in series)),
+        wall=_exp(_mean([log_ratio(pair, Witness.WALL) for pair in series])),
         base_s=median([_call_s([turn.base for turn in pair.turns]) for pair in series]),
         head_s=median([_call_s([turn.head for turn in pair.turns]) for pair in series]),
     )
@@ -107,21 +107,21 @@ def witness(series: Sequence[TurnSeries]) -> Witness:
     return Witness.CPU
 
 
-def log_ratio(series: TurnSeries, witness: Witness) -> float:
+def log_ratio(series: TurnSeries, clock: Witness) -> float:
     """The logarithm of the head's time per call over the base's: the median over the turns.
 
     A turn in which either side took no time at all is left out. Raises MeasureError where
     that leaves none.
     """
     logs = [
-        _log_call_s(turn.head, witness) - _log_call_s(turn.base, witness)
+        _log_call_s(turn.head, clock) - _log_call_s(turn.base, clock)
         for turn in series.turns
-        if min(_time_s(turn.base, witness), _time_s(turn.head, witness)) > 0
+        if min(_time_s(turn.base, clock), _time_s(turn.head, clock)) > 0
     ]
     if not logs:
         raise MeasureError(
-            f"the {witness.value} clock saw no time pass in {len(series.turns)} turns; "
-            "make the slices longer"
+            f"the {clock.value} clock saw no time pass in {len(series.turns)} turns; "
+            "let the region do more work"
         )
     return median(logs)
 
@@ -161,12 +161,16 @@ def _within(angle: float, degrees: int) -> float:
     return (angle + total) * 2 / math.pi if is_odd else total
 
 
-def _time_s(piece: Slice, witness: Witness) -> float:
-    return piece.cpu_s if witness is Witness.CPU else piece.wall_s
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
-def _log_call_s(piece: Slice, witness: Witness) -> float:
-    return math.log(_time_s(piece, witness)) - math.log(piece.calls)
+def _time_s(piece: Slice, clock: Witness) -> float:
+    return piece.cpu_s if clock is Witness.CPU else piece.wall_s
+
+
+def _log_call_s(piece: Slice, clock: Witness) -> float:
+    return math.log(_time_s(piece, clock)) - math.log(piece.calls)
 
 
 def _call_s(slices: Sequence[Slice]) -> float:

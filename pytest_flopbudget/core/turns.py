@@ -20,8 +20,8 @@ _DRIFT_SLICES: Final = 10
 """The last slices of the warm-up, over which it must be steady."""
 _DRIFT: Final = 0.02
 """The drift over them that is still steady, as a share."""
-_MOST_WARMUP_SLICES: Final = 1000
-"""Of each side: ends the warm-up where the clock stands still."""
+_GROWING_SLICES: Final = 10
+"""More than it takes to come from one call in a slice to `_MOST_CALLS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,8 @@ class TurnPlan:
     """Measuring ends when both sides together have taken twice as long: the faster of the two
     may then have had less than this, and the slower more."""
     fewest_turns: int = 4
-    """Turns taken however long they last: the fewest whose median one odd turn cannot decide."""
+    """Turns taken however long they last. Rounded up to an even number, as all turns are: with
+    four, no single turn decides their median."""
 
     def __post_init__(self) -> None:
         times = self.slice_s, self.warmup_s, self.warmup_limit_s, self.side_s
@@ -163,9 +164,9 @@ class _Paced:
 
     def is_warm(self) -> bool:
         """Whether the warm-up was long enough and ended steady, or must end."""
-        if self._warmup_slices >= _MOST_WARMUP_SLICES:
-            return True
-        if self._warmup_s >= self._plan.warmup_limit_s:
+        # Slices end it, too, where the clock stands still.
+        most_slices = _GROWING_SLICES + self._plan.warmup_limit_s / self._plan.slice_s
+        if self._warmup_s >= self._plan.warmup_limit_s or self._warmup_slices >= most_slices:
             return True
         return (
             self._warmup_s >= self._plan.warmup_s

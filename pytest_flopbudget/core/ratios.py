@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -59,6 +59,17 @@ class Ratio:
     """Wall seconds for one call: the median over pairs of their medians over turns."""
     head_s: float
 
+    def at(self, confidence: float) -> Ratio:
+        """The same with the two-sided interval of another confidence.
+
+        Raises ValueError for a confidence that is not at least 0 and below 1.
+        """
+        quantile = student_t((1 + confidence) / 2, self.pairs - 1)
+        half = quantile * math.log1p(self.noise) / math.sqrt(self.pairs)
+        centre = math.log(self.estimate)
+        low, high = _exp(centre - half), _exp(centre + half)
+        return replace(self, low=low, high=high, confidence=confidence)
+
 
 def estimate(series: Sequence[TurnSeries], confidence: float) -> Ratio:
     """The ratio over these pairs, two at least, with its two-sided interval.
@@ -74,12 +85,11 @@ def estimate(series: Sequence[TurnSeries], confidence: float) -> Ratio:
     logs = [log_ratio(pair, clock) for pair in series]
     centre = _mean(logs)
     spread = math.sqrt(math.fsum((log - centre) ** 2 for log in logs) / (len(logs) - 1))
-    half = student_t((1 + confidence) / 2, len(logs) - 1) * spread / math.sqrt(len(logs))
-    return Ratio(
+    point = Ratio(
         estimate=_exp(centre),
-        low=_exp(centre - half),
-        high=_exp(centre + half),
-        confidence=confidence,
+        low=_exp(centre),
+        high=_exp(centre),
+        confidence=0.0,
         noise=_exp(spread) - 1,
         pairs=len(logs),
         witness=clock,
@@ -87,6 +97,7 @@ def estimate(series: Sequence[TurnSeries], confidence: float) -> Ratio:
         base_s=median([_call_s([turn.base for turn in pair.turns]) for pair in series]),
         head_s=median([_call_s([turn.head for turn in pair.turns]) for pair in series]),
     )
+    return point.at(confidence)
 
 
 def witness(series: Sequence[TurnSeries]) -> Witness:

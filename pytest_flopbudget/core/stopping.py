@@ -37,8 +37,9 @@ class Rules:
     On normal logarithms, with +3 % allowed and the defaults, a true +5 % is found in more
     than 99.9 % of the cases after 5.0 pairs where pairs differ by 1 %, and in 99 % after 6.4
     where they differ by 2.3 %; no growth passes after 3.1 and 4.8. A true growth of exactly
-    what is allowed is a coin flip, for its estimate falls on either side as often. The error
-    is that of one test: of many without growth, each has its own chance to fail.
+    what is allowed is a coin flip by definition, for its estimate falls on either side as
+    often; three looks make it fail in 64 % rather than 50. The error is that of one test: of
+    many without growth, each has its own chance to fail.
 
     Raises ValueError where no look could fail a test, or a share is none.
     """
@@ -56,7 +57,7 @@ class Rules:
     clear: float = 0.95
     """How sure one look must be that the true ratio is below what is allowed, to pass early.
     Of the regressions above, this lets one in 200 pass where pairs differ by 2.3 %; being
-    surer takes one more pair of every test that has not grown."""
+    surer takes up to one more pair of every test that has not grown."""
 
     def __post_init__(self) -> None:
         if list(self.looks) != sorted(set(self.looks)) or not self.failing_looks:
@@ -112,7 +113,7 @@ def decide(series: Sequence[TurnSeries], rules: Rules, *, is_last: bool) -> Deci
         state = State.MORE
     elif can_fail and ratio.low > 1 and ratio.estimate > bound:
         state = State.REGRESSED
-    elif (passing := estimate(series, 2 * rules.clear - 1)).high < bound:
+    elif (passing := ratio.at(2 * rules.clear - 1)).high < bound:
         state, ratio = State.WITHIN, passing
     elif not is_last:
         state = State.MORE

@@ -113,6 +113,8 @@ def take_turns(base: Side, head: Side, plan: TurnPlan, *, head_leads: bool) -> T
     """
     base_side, head_side = _Paced(base, plan), _Paced(head, plan)
     leader, follower = (head_side, base_side) if head_leads else (base_side, head_side)
+    for side in (leader, follower):
+        side.call_first()
     while waiting := [side for side in (leader, follower) if not side.is_warm()]:
         for side in waiting:
             side.warm_up()
@@ -141,6 +143,10 @@ class _Paced:
         self._warmup_s = 0.0
         self._call_times: list[float] = []
 
+    def call_first(self) -> None:
+        """The first call, from which nothing is learnt: what it does is done once, or not yet."""
+        self._side.run(1)
+
     def run(self) -> Slice:
         """One slice, from which the calls of the next are found."""
         piece = self._side.run(self._calls)
@@ -154,8 +160,6 @@ class _Paced:
         """One slice that counts for the warm-up alone."""
         piece = self.run()
         self._warmup_slices += 1
-        if self._warmup_slices == 1:
-            return
         self._warmup_calls += piece.calls
         self._warmup_s += piece.wall_s
         # In a short slice the clock's own cost weighs, which would look like a drift.

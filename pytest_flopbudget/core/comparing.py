@@ -26,6 +26,7 @@ from pytest_flopbudget.core.machine import machine_difference
 from pytest_flopbudget.core.measurement import Measurement
 from pytest_flopbudget.core.metrics import METRICS, Kind, Metric, metric_named
 from pytest_flopbudget.core.pairing import Pair, is_whole, limit_of, narrowing, pair_tests, value_of
+from pytest_flopbudget.core.quantity import exact, ratio
 from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
 
@@ -355,7 +356,7 @@ def how_far_over(delta: Delta) -> float:
     verdict = delta.verdict
     if verdict is None or verdict.value is None or not verdict.bound:
         return float("inf")
-    return float(abs(verdict.value - verdict.bound) / abs(verdict.bound))
+    return abs(ratio(exact(verdict.value) - exact(verdict.bound), verdict.bound))
 
 
 def weight(delta: Delta) -> tuple[bool, bool, float, int]:

@@ -11,6 +11,7 @@ from pytest_flopbudget.core.attribution import Share
 from pytest_flopbudget.core.budgets import Limit
 from pytest_flopbudget.core.measurement import Uncounted, Value
 from pytest_flopbudget.core.metrics import Better, Metric, metric_named
+from pytest_flopbudget.core.quantity import exact, ratio
 from pytest_flopbudget.core.report import Git
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
 
@@ -128,12 +129,12 @@ class Delta:
         """How much worse, as a share of the base; negative for an improvement."""
         if self.base is None or self.head is None or self.base.value == self.head.value:
             return 0.0
-        worse = self.head.value - self.base.value
+        worse = exact(self.head.value) - exact(self.base.value)
         if self.metric.better is Better.HIGHER:
             worse = -worse
         if self.base.value == 0:
             return float("inf") if worse > 0 else float("-inf")
-        return float(worse / abs(self.base.value))
+        return ratio(worse, abs(self.base.value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -245,6 +245,14 @@ def test_an_archive_that_is_not_one_plain_file_is_one_line(content: bytes, said:
     assert "\n" not in str(caught.value)
 
 
+def _calling(times: int) -> bytes:
+    """A leg with a module that is called so often."""
+    document = json.loads(leg())
+    module = {"region": "", "path": "a", "type": "", "calls": times, "operators": []}
+    document["head"]["tests"][0]["modules"] = [module]
+    return json.dumps(document).encode()
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -254,8 +262,10 @@ def test_an_archive_that_is_not_one_plain_file_is_one_line(content: bytes, said:
         (json.dumps("x" * 20_001).encode(), "a text of more than 20000 characters"),
         (b"\xff", "not JSON"),
         (leg("gpu"), "holds the leg 'gpu', and not 'cpu'"),
+        (_calling(10**30 + 1), r"head: tests\[0\].modules\[0\].calls: a count beyond 1e\+30$"),
+        (_calling(10**400), r"head: tests\[0\].modules\[0\].calls: a count beyond 1e\+30$"),
     ],
-    ids=["deep", "nested", "many", "long", "bytes", "other"],
+    ids=["deep", "nested", "many", "long", "bytes", "other", "more", "endless"],
 )
 def test_a_leg_that_is_written_to_do_harm_is_refused(content: bytes, said: str) -> None:
     with pytest.raises(ReportError, match=f"^artifact: {said}"):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pytest_flopbudget.core.attribution import movers, spenders
+from pytest_flopbudget.core.budgets import Limit, Severity
 from pytest_flopbudget.core.comparison import (
     BudgetChange,
     Comparison,
@@ -27,7 +28,8 @@ from pytest_flopbudget.core.measurement import Measurement
 from pytest_flopbudget.core.metrics import METRICS, Kind, Metric, metric_named
 from pytest_flopbudget.core.pairing import Pair, is_whole, limit_of, narrowing, pair_tests, value_of
 from pytest_flopbudget.core.quantity import exact, ratio
-from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
+from pytest_flopbudget.core.reasons import who
+from pytest_flopbudget.core.report import BROKEN_OFF, Report, TestOutcome, TestReport
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
 
 _MOST_CAUSES: Final = 3
@@ -41,6 +43,11 @@ _WHY_UNMEASURED: Final = {
     TestOutcome.XFAILED: "failed as expected, before it was measured to the end",
     TestOutcome.DESELECTED: "deselected",
     TestOutcome.NOT_RUN: "not run",
+}
+_WHY_FAILED: Final = {
+    TestOutcome.FAILED: "it failed",
+    TestOutcome.OVER_BUDGET: "it failed",
+    TestOutcome.ERROR: "its set-up failed",
 }
 
 
@@ -62,6 +69,7 @@ def compare(base: Report | None, head: Report) -> Comparison:
         _budgets_side(base, head, pairs),
         standing=_standing(over, len(measured)),
         over=tuple(sorted(over, key=how_far_over, reverse=True)),
+        failed=tuple(delta for test in tests for delta in test.failed()),
         warned=tuple(d for d in judged if d.verdict and _only_warns(d.verdict)),
         undecided=tuple(d for d in judged if d.verdict and d.verdict.outcome in _UNDECIDED),
         changed=tuple(sorted(changed, key=weight, reverse=True)),
@@ -159,6 +167,37 @@ class _ComparedTest:
         for verdict in against_base.values():
             if not (is_excused and verdict.outcome in BROKEN):
                 yield self._delta(verdict.region, verdict.metric, verdict)
+
+    def failed(self) -> Iterator[Delta]:
+        """The enforced limits that have no verdict, as the test failed before."""
+        if self.head is None or self.head.outcome not in BROKEN_OFF:
+            return
+        judged = {(verdict.region, verdict.metric) for verdict in self.head.verdicts}
+        for budget in self.head.budgets:
+            for limit in budget.limits:
+                key = budget.region, limit.metric
+                if key in judged or limit.severity is Severity.WARN or self._is_elsewhere(limit):
+                    continue
+                subject = who(self.head.id.rpartition("::")[2], budget.region)
+                verdict = Verdict(
+                    region=budget.region,
+                    metric=limit.metric,
+                    outcome=Outcome.NOT_MEASURED,
+                    reason=f"{subject} was not measured: {_WHY_FAILED[self.head.outcome]}",
+                )
+                yield self._delta(budget.region, limit.metric, verdict)
+
+    def _is_elsewhere(self, limit: Limit) -> bool:
+        """Whether the limit is for a machine that this one is not known to be.
+
+        The base's verdict alone can tell: a test that failed says nothing of it.
+        """
+        if limit.on is None:
+            return False
+        before = self.pair.base.verdicts if self.pair.base is not None else ()
+        return not any(
+            v.metric == limit.metric and v.outcome is not Outcome.NOT_GATED for v in before
+        )
 
     def _against_base(self) -> Iterator[Verdict]:
         """Verdicts of the limits on growth, for what does not depend on the machine."""

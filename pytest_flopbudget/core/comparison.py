@@ -203,6 +203,9 @@ class Comparison:
     added: tuple[BudgetChange, ...] = ()
     over: tuple[Delta, ...] = ()
     """Broken limits that fail: each with its verdict."""
+    failed: tuple[Delta, ...] = ()
+    """Limits of tests that failed before these were measured. They are not judged; a gate, which
+    has to have an answer, does not let them pass."""
     warned: tuple[Delta, ...] = ()
     """Broken limits that only warn."""
     undecided: tuple[Delta, ...] = ()

@@ -33,6 +33,10 @@ class TestOutcome(enum.Enum):
     """Collected, but the run ended before its turn."""
 
 
+BROKEN_OFF: Final = frozenset({TestOutcome.FAILED, TestOutcome.ERROR, TestOutcome.OVER_BUDGET})
+"""How a test ends that pytest fails, of which not every limit may have been judged."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestReport:
     """One budgeted test."""

@@ -20,7 +20,7 @@ from pytest_flopbudget.core.loosening import lost_test
 from pytest_flopbudget.core.metrics import UNCOUNTED, Kind, metric_named
 from pytest_flopbudget.core.pairing import value_of
 from pytest_flopbudget.core.quantity import exact, format_pair
-from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
+from pytest_flopbudget.core.report import BROKEN_OFF, Report, TestOutcome, TestReport
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
 
 _LONGEST_LINE: Final = 200
@@ -33,11 +33,17 @@ def settle(
 
     base: the report that it was made with. A limit that the base breaks too, and no less,
     is `pre_existing`. What an acceptance covers is `accepted`. A budgeted test that the
-    head's run left out, and the base's did not, counts as loosened.
+    head's run left out, and the base's did not, counts as loosened. One that failed before it
+    was measured is over budget, unless the base's did so too.
     """
     sides = _Base.of(comparison, base)
-    own = [delta for delta in comparison.over if not sides.breaks_too(delta)]
-    pre_existing = tuple(delta for delta in comparison.over if delta not in own)
+    own: list[Delta] = []
+    pre_existing: list[Delta] = []
+    for delta in comparison.over:
+        (pre_existing if sides.breaks_too(delta) else own).append(delta)
+    for delta in comparison.failed:
+        (pre_existing if sides.failed_too(delta) else own).append(delta)
+    failed = {delta.place.test for delta in comparison.failed}
     book = _Book(acceptances=tuple(acceptances))
     over = tuple(delta for held in own for delta in book.settled_delta(held))
     loosened = tuple(
@@ -49,8 +55,10 @@ def settle(
         comparison,
         standing=_standing(comparison, bool(over), bool(loosened), bool(book.accepted)),
         over=over,
+        failed=(),
+        not_measured=tuple(e for e in comparison.not_measured if e.place.test not in failed),
         loosened=loosened,
-        pre_existing=pre_existing,
+        pre_existing=tuple(pre_existing),
         accepted=tuple(book.accepted),
         notes=(*comparison.notes, *book.notes, *book.idle()),
     )
@@ -114,6 +122,14 @@ class _Base:
         if now.outcome is Outcome.NOT_MEASURED:
             return True
         return _is_no_worse(delta, then, now) and not _has_regressed(delta, test)
+
+    def failed_too(self, delta: Delta) -> bool:
+        """Whether the base's test failed before it measured this as well."""
+        test = self.tests.get(delta.place.test)
+        if test is None or test.outcome not in BROKEN_OFF:
+            return False
+        key = delta.place.region, delta.place.metric
+        return all((v.region, v.metric) != key for v in test.verdicts)
 
     def _uncounted_now(self, delta: Delta) -> frozenset[str]:
         return self.uncounted.get((delta.place.test, delta.place.region), frozenset())

@@ -172,11 +172,11 @@ class _ComparedTest:
         """The enforced limits that have no verdict, as the test failed before."""
         if self.head is None or self.head.outcome not in BROKEN_OFF:
             return
-        judged = {(verdict.region, verdict.metric) for verdict in self.head.verdicts}
         for budget in self.head.budgets:
             for limit in budget.limits:
-                key = budget.region, limit.metric
-                if key in judged or limit.severity is Severity.WARN or self._is_elsewhere(limit):
+                is_judged = self.head.verdict(budget.region, limit.metric) is not None
+                is_enforced = limit.severity is Severity.ERROR
+                if is_judged or not is_enforced or self._is_elsewhere(budget.region, limit):
                     continue
                 subject = who(self.head.id.rpartition("::")[2], budget.region)
                 verdict = Verdict(
@@ -187,17 +187,16 @@ class _ComparedTest:
                 )
                 yield self._delta(budget.region, limit.metric, verdict)
 
-    def _is_elsewhere(self, limit: Limit) -> bool:
+    def _is_elsewhere(self, region: str, limit: Limit) -> bool:
         """Whether the limit is for a machine that this one is not known to be.
 
         The base's verdict alone can tell: a test that failed says nothing of it.
         """
         if limit.on is None:
             return False
-        before = self.pair.base.verdicts if self.pair.base is not None else ()
-        return not any(
-            v.metric == limit.metric and v.outcome is not Outcome.NOT_GATED for v in before
-        )
+        base = self.pair.base
+        before = None if base is None else base.verdict(region, limit.metric)
+        return before is None or before.outcome is Outcome.NOT_GATED
 
     def _against_base(self) -> Iterator[Verdict]:
         """Verdicts of the limits on growth, for what does not depend on the machine."""

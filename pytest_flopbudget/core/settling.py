@@ -114,7 +114,7 @@ class _Base:
         if test.outcome is TestOutcome.XFAILED:
             return False
         key = delta.place.region, delta.place.metric
-        then = next((v for v in test.verdicts if (v.region, v.metric) == key), None)
+        then = test.verdict(*key)
         if then is None or not then.is_failure or then.outcome is not now.outcome:
             return False
         if delta.place.metric == UNCOUNTED.name:
@@ -128,8 +128,7 @@ class _Base:
         test = self.tests.get(delta.place.test)
         if test is None or test.outcome not in BROKEN_OFF:
             return False
-        key = delta.place.region, delta.place.metric
-        return all((v.region, v.metric) != key for v in test.verdicts)
+        return test.verdict(delta.place.region, delta.place.metric) is None
 
     def _uncounted_now(self, delta: Delta) -> frozenset[str]:
         return self.uncounted.get((delta.place.test, delta.place.region), frozenset())
@@ -291,9 +290,10 @@ def _exceeded(acceptance: Acceptance, amount: Fraction, what: str) -> str:
 def _part_of(change: BudgetChange, tests: list[str]) -> BudgetChange:
     """The change as far as it is about these of its tests."""
     is_first = tests[:1] == list(change.tests[:1])
+    meant = frozenset(tests)
     return replace(
         change,
-        tests=tuple(test for test in change.tests if test in tests),
+        tests=tuple(test for test in change.tests if test in meant),
         file=change.file if is_first else tests[0].partition("::")[0],
         line=change.line if is_first else 0,
     )

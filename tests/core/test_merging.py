@@ -96,9 +96,9 @@ class TestRows:
         merged = merge({"a": comparison, "b": standing(Standing.WITHIN)})
         for part in ("loosened", "tightened", "renamed", "machine_changes", "version_changes"):
             assert {row.legs for row in getattr(merged, part)} == {("a",)}, part
-        for part in ("over", "warned", "undecided", "changed", "new", "removed", "not_measured"):
+        for part in ("over", "failed", "warned", "undecided", "changed", "new", "removed"):
             assert {row.place.legs for row in getattr(merged, part)} == {("a",)}, part
-        for part in ("incomparable", "uncounted", "pre_existing"):
+        for part in ("not_measured", "incomparable", "uncounted", "pre_existing"):
             assert {row.place.legs for row in getattr(merged, part)} == {("a",)}, part
         assert all(text.startswith("a: ") for text in (*merged.notes, *merged.versions))
         assert [a.delta.place.legs for a in merged.accepted if a.delta] == [("a",)]
@@ -147,6 +147,7 @@ def comparison() -> Comparison:
         plain,
         over=others[:1],
         pre_existing=others[1:] or others,
+        failed=others,
         warned=others,
         undecided=others,
         accepted=(Accepted(acceptance=line, delta=grown), Accepted(acceptance=line, change=change)),

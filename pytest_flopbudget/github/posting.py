@@ -13,7 +13,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from pathlib import Path
 
 from pytest_flopbudget.core.errors import FlopBudgetError
@@ -62,7 +61,7 @@ def post(body: str, *, author: str, may_post: bool, environ: Mapping[str, str]) 
             may_post=may_post,
         )
     except GitHubError as error:
-        if error.status == HTTPStatus.FORBIDDEN:
+        if error.is_forbidden:
             raise GitHubError(f"{error}; {_permission_help(pull)}") from error
         raise
     if written.outcome is Outcome.SUPERSEDED:

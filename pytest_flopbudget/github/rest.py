@@ -7,10 +7,14 @@ import re
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timezone
 from email.message import Message
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse, InvalidURL
-from typing import Any, Final, TypeVar, final
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Final, TypeVar, cast, final
 from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
 
@@ -22,12 +26,17 @@ T = TypeVar("T")
 _ATTEMPTS: Final = 4
 _TIMEOUT_S: Final = 30.0
 """For a connection, and for each piece of an answer."""
-_LONGEST_ANSWER_S: Final = 300.0
-"""For an answer as a whole: one that trickles never runs into the timeout of a piece."""
+_REQUEST_S: Final = 30.0
+"""For a request as a whole: an answer that trickles never runs into the timeout of a piece."""
+_DOWNLOAD_S: Final = 60.0
+"""The same for a file."""
+_STEP_S: Final = 150.0
+"""For all requests of a client together, with the waits between them."""
 _LONGEST_WAIT_S: Final = 120.0
 """A job is not held longer than this for a rate limit; it is told to come back."""
 _UNSTATED_WAIT_S: Final = 60.0
 """GitHub asks for a minute's rest after a secondary limit that names no time."""
+_RETRY_AFTER: Final = "Retry-After"
 _PAGE_SIZE: Final = 100
 _JSON_BYTES: Final = 32 * 1024 * 1024
 """A page of the longest comments takes 100 times 65 536 characters, or 26 MB at most."""
@@ -40,10 +49,19 @@ _QUERY: Final = re.compile(r"\?[^\s?=]*=\S*")
 class GitHubError(FlopBudgetError):
     """A request that GitHub refused, or an event or checkout that is no use. Holds no token."""
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, is_limited: bool = False
+    ) -> None:
         super().__init__(message)
         self.status = status
         """The HTTP status, where there was an answer."""
+        self.is_limited = is_limited
+        """Whether it was refused for a rate limit alone, and not for the token's rights."""
+
+    @property
+    def is_forbidden(self) -> bool:
+        """Whether the token may not do it."""
+        return self.status == HTTPStatus.FORBIDDEN and not self.is_limited
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +70,33 @@ class _Answer:
     content: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refusal:
+    status: int
+    headers: Message
+    text: str
+    """What GitHub said, as one line without secrets."""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it asks for patience, and says nothing of the token's rights."""
+        return self.status == HTTPStatus.TOO_MANY_REQUESTS or (
+            self.status == HTTPStatus.FORBIDDEN
+            and (
+                self.headers.get(_RETRY_AFTER) is not None
+                or self.headers.get("X-RateLimit-Remaining") == "0"
+                or "rate limit" in self.text.lower()
+            )
+        )
+
+
 @final
 class Client:
     """Requests to one API root with one token, repeated while GitHub asks for patience.
 
     api_url: such as `https://api.github.com`, or `https://HOST/api/v3` of an Enterprise Server.
     sleep, clock: `time.sleep` and `time.time`, both in seconds.
+    All requests together end within `_STEP_S` of the first, whatever the server does.
     Every method raises `GitHubError`.
     """
 
@@ -79,6 +118,8 @@ class Client:
         self._sleep = sleep
         self._clock = clock
         self._opener = urllib.request.build_opener(_CarefulRedirects())
+        self._ends_at_s: float | None = None
+        """By the clock, from the first request on."""
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """The decoded answer to one request; `path` begins with a slash."""
@@ -116,55 +157,95 @@ class Client:
 
     def download(self, path: str, *, max_bytes: int) -> bytes:
         """A file, wherever GitHub redirects to; another host is not shown the token."""
-        return self._send("GET", self._api_url + path, None, max_bytes=max_bytes).content
+        url = self._api_url + path
+        return self._send("GET", url, None, max_bytes=max_bytes, is_file=True).content
 
-    def _send(self, method: str, url: str, body: Any, *, max_bytes: int = _JSON_BYTES) -> _Answer:
+    def _send(
+        self,
+        method: str,
+        url: str,
+        body: Any,
+        *,
+        max_bytes: int = _JSON_BYTES,
+        is_file: bool = False,
+    ) -> _Answer:
         request = self._request(method, url, body)
-        what = f"{method} {urlsplit(url).path}"
-        # Faults are raised below, outside of the handlers: what caused them is not chained to
-        # them, and so cannot be printed with them.
+        limit_s = _DOWNLOAD_S if is_file else _REQUEST_S
+        if self._ends_at_s is None:
+            self._ends_at_s = self._clock() + _STEP_S
+        fault = GitHubError(
+            f"{_what(request)}: not asked, as all requests have taken {_STEP_S:.0f} s together"
+        )
         for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                with self._opener.open(request, timeout=_TIMEOUT_S) as response:
-                    content = self._content(response, max_bytes)
-                    headers = response.headers
-            except HTTPError as error:
-                text = self._message(error)
-                fault = GitHubError(
-                    f"{what}: GitHub answered {error.code}: {text}", status=error.code
-                )
-                wait_s = self._wait_after_answer_s(error, text, method, attempt)
-            except (InvalidURL, ValueError):
-                fault, wait_s = GitHubError(f"{what}: redirected to a malformed address"), None
-            except (OSError, HTTPException) as error:
-                reason = self._safe(str(getattr(error, "reason", error)))
-                fault = GitHubError(f"{what}: cannot reach {self._api_url}: {reason}")
-                wait_s = _backoff_s(attempt) if _is_repeatable(method) else None
-            else:
-                if content is not None:
-                    return _Answer(headers=headers, content=content)
-                fault, wait_s = GitHubError(f"{what}: larger than {max_bytes} bytes"), None
-            if wait_s is None or attempt == _ATTEMPTS:
+            left_s = self._ends_at_s - self._clock()
+            if left_s <= 0:
+                break
+            found, wait_s = self._attempt(request, attempt, max_bytes, min(limit_s, left_s))
+            if isinstance(found, _Answer):
+                return found
+            fault = found
+            if wait_s is None or attempt == _ATTEMPTS or wait_s >= self._ends_at_s - self._clock():
                 break
             self._sleep(wait_s)
         raise fault
 
+    def _attempt(
+        self, request: urllib.request.Request, attempt: int, max_bytes: int, limit_s: float
+    ) -> tuple[_Answer | GitHubError, float | None]:
+        """The answer, or what went wrong, and how long to wait before the next attempt.
+
+        There is to be none where the time is None. The fault is raised elsewhere: what caused it
+        is not chained to it, and so cannot be printed with it.
+        """
+        what, method = _what(request), request.get_method()
+        try:
+            found = _within(limit_s, lambda: self._exchange(request, max_bytes))
+        except (InvalidURL, ValueError):
+            return GitHubError(f"{what}: redirected to a malformed address"), None
+        except (OSError, HTTPException) as error:
+            reason = self._safe(str(getattr(error, "reason", error)))
+            fault = GitHubError(f"{what}: cannot reach {self._api_url}: {reason}")
+            return fault, _backoff_s(attempt) if _is_repeatable(method) else None
+        if found is None:
+            return GitHubError(f"{what}: larger than {max_bytes} bytes"), None
+        if isinstance(found, _Answer):
+            return found, None
+        fault = GitHubError(
+            f"{what}: GitHub answered {found.status}: {found.text}",
+            status=found.status,
+            is_limited=found.is_limited,
+        )
+        return fault, self._wait_after_answer_s(found, method, attempt)
+
+    def _exchange(
+        self, request: urllib.request.Request, max_bytes: int
+    ) -> _Answer | _Refusal | None:
+        """What the server answers; None where that is longer than it may be.
+
+        Raises OSError, HTTPException and ValueError.
+        """
+        try:
+            with self._opener.open(request, timeout=_TIMEOUT_S) as response:
+                content = self._content(response, max_bytes)
+                return (
+                    None if content is None else _Answer(headers=response.headers, content=content)
+                )
+        except HTTPError as error:
+            return _Refusal(status=error.code, headers=error.headers, text=self._message(error))
+
     def _content(self, response: HTTPResponse, max_bytes: int) -> bytes | None:
         """The body; None when it is longer than `max_bytes`.
 
-        Raises OSError and HTTPException when it ends too early or takes too long.
+        Raises OSError and HTTPException when it ends too early.
         """
         stated = _number(response.headers.get("Content-Length"))
         if stated is not None and stated > max_bytes:
             return None
-        started_s = self._clock()
         content = bytearray()
         while piece := response.read1(_PIECE_BYTES):
             content += piece
             if len(content) > max_bytes:
                 return None
-            if self._clock() - started_s > _LONGEST_ANSWER_S:
-                raise TimeoutError(f"the answer takes more than {_LONGEST_ANSWER_S:.0f} s")
         # Read piece by piece, an answer that was cut off looks like one that has ended.
         if stated is not None and len(content) < stated:
             raise HTTPException(f"the answer was cut off after {len(content)} bytes")
@@ -199,26 +280,36 @@ class Client:
         request.add_unredirected_header("Authorization", f"Bearer {self._token}")
         return request
 
-    def _wait_after_answer_s(
-        self, error: HTTPError, text: str, method: str, attempt: int
-    ) -> float | None:
+    def _wait_after_answer_s(self, answer: _Refusal, method: str, attempt: int) -> float | None:
         """How long to wait before the next attempt; None if there is to be none."""
-        stated_s = _number(error.headers.get("Retry-After"))
-        is_spent = error.headers.get("X-RateLimit-Remaining") == "0"
-        is_limited = error.code == HTTPStatus.TOO_MANY_REQUESTS or (
-            error.code == HTTPStatus.FORBIDDEN
-            and (stated_s is not None or is_spent or "rate limit" in text.lower())
-        )
-        if is_limited:
-            reset_s = _number(error.headers.get("X-RateLimit-Reset"))
-            if stated_s is None and is_spent and reset_s is not None:
-                stated_s = max(0.0, reset_s - self._clock())
-            wait_s = _UNSTATED_WAIT_S if stated_s is None else stated_s
-        elif error.code >= HTTPStatus.INTERNAL_SERVER_ERROR and _is_repeatable(method):
-            wait_s = _backoff_s(attempt) if stated_s is None else stated_s
+        wait_s = self._stated_wait_s(answer.headers.get(_RETRY_AFTER))
+        if answer.is_limited:
+            reset_s = _number(answer.headers.get("X-RateLimit-Reset"))
+            is_spent = answer.headers.get("X-RateLimit-Remaining") == "0"
+            if answer.headers.get(_RETRY_AFTER) is not None:
+                wait_s = _backoff_s(attempt) if wait_s is None else wait_s
+            elif is_spent and reset_s is not None:
+                wait_s = max(0.0, reset_s - self._clock())
+            else:
+                wait_s = _UNSTATED_WAIT_S
+        elif answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR and _is_repeatable(method):
+            wait_s = _backoff_s(attempt) if wait_s is None else wait_s
         else:
             return None
         return wait_s if wait_s <= _LONGEST_WAIT_S else None
+
+    def _stated_wait_s(self, text: str | None) -> float | None:
+        """What Retry-After asks for, in seconds or as a date; None for nonsense."""
+        seconds = _number(text)
+        if seconds is not None or text is None:
+            return seconds
+        try:
+            then = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        # Its date is always in GMT, also where that is left out.
+        aware = then if then.tzinfo is not None else then.replace(tzinfo=timezone.utc)
+        return max(0.0, aware.timestamp() - self._clock())
 
 
 class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
@@ -247,6 +338,34 @@ class _CarefulRedirects(urllib.request.HTTPRedirectHandler):
         if following is not None and token and _origin(newurl) == _origin(req.full_url):
             following.add_unredirected_header("Authorization", token)
         return following
+
+
+def _within(limit_s: float, work: Callable[[], T]) -> T:
+    """What the work returns. Raises what it raises, and TimeoutError when it takes too long.
+
+    It is then left to itself: nothing else ends a look-up of a name, or a handshake, that
+    never comes to its end.
+    """
+    done: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put((work(), None))
+        except BaseException as error:
+            done.put((None, error))
+
+    Thread(target=run, daemon=True).start()
+    try:
+        value, error = done.get(timeout=limit_s)
+    except Empty:
+        raise TimeoutError(f"no whole answer within {limit_s:.0f} s") from None
+    if error is not None:
+        raise error
+    return cast("T", value)
+
+
+def _what(request: urllib.request.Request) -> str:
+    return f"{request.get_method()} {urlsplit(request.full_url).path}"
 
 
 def _is_repeatable(method: str) -> bool:

@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -180,6 +179,6 @@ def _run_of(environ: Mapping[str, str]) -> tuple[WorkflowRun, str]:
 
 
 def _help(error: FlopBudgetError) -> str:
-    if isinstance(error, GitHubError) and error.status == HTTPStatus.FORBIDDEN:
+    if isinstance(error, GitHubError) and error.is_forbidden:
         return "; the job needs 'permissions: actions: read, pull-requests: write'"
     return ""

@@ -6,7 +6,6 @@ import enum
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
 
 from pytest_flopbudget.core.fields import Node
@@ -126,7 +125,7 @@ def acting_login(client: Client) -> str:
     try:
         return client.read("/user", lambda node: node["login"].text())
     except GitHubError as error:
-        if error.status == HTTPStatus.FORBIDDEN:
+        if error.is_forbidden:
             return WORKFLOW_LOGIN
         raise
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -206,12 +206,82 @@ def test_a_server_that_does_not_answer_is_not_waited_for(
     assert time.slept == [2.0]
 
 
-def test_an_answer_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter(range(0, 100_000, 400))
-    with raw_server(*[ok(b"1234")] * 4) as url:
-        slow = Client(api_url=url, token=TOKEN, sleep=lambda _: None, clock=lambda: next(ticks))
-        with pytest.raises(GitHubError, match="the answer takes more than 300 s"):
-            slow.download("/file", max_bytes=4)
+@contextmanager
+def dripping_server(first: bytes) -> Iterator[str]:
+    """A server that sends this, and then one byte after the other, for ever; its address."""
+    ended = Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                connection.sendall(first)
+                while not ended.wait(0.01):
+                    connection.sendall(b"x")
+
+        def accept() -> None:
+            with suppress(OSError):
+                while not ended.is_set():
+                    Thread(target=drip, args=(listener.accept()[0],)).start()
+
+        Thread(target=accept).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        ended.set()
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n{", b"HTTP/1.1 403 x\r\n\r\n"],
+)
+def test_an_answer_that_trickles_is_given_up(
+    time: FakeTime, monkeypatch: pytest.MonkeyPatch, first: bytes
+) -> None:
+    monkeypatch.setattr(rest, "_REQUEST_S", 0.1)
+    with (
+        dripping_server(first) as url,
+        pytest.raises(GitHubError, match=r"cannot reach .*: no whole answer within 0 s"),
+    ):
+        client_of(url, time).request("GET", "/user")
+    assert time.slept == [2.0, 4.0, 8.0]
+
+
+def test_all_requests_of_a_step_end_together(
+    client: Client, github: GitHub, time: FakeTime
+) -> None:
+    # 60 s of rest after each limit: the third would end after the 150 s that there are in all.
+    limit = "You have exceeded a secondary rate limit"
+    github.faults = [Fault("GET", COMMENTS, 403, {}, limit) for _ in range(4)]
+    with pytest.raises(GitHubError, match="403") as caught:
+        list(client.items(COMMENTS))
+    assert (caught.value.is_limited, caught.value.is_forbidden) == (True, False)
+    assert time.slept == [60.0, 60.0]
+    time.now_s += 30
+    github.faults.clear()
+    asked = len(github.seen)
+    with pytest.raises(GitHubError, match="not asked, as all requests have taken 150 s together"):
+        list(client.items(COMMENTS))
+    assert len(github.seen) == asked
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "wait"),
+    [
+        # 1 000 000 s after the epoch.
+        ("Mon, 12 Jan 1970 13:47:10 GMT", 30.0),
+        ("Mon, 12 Jan 1970 13:47:10", 30.0),
+        ("Mon, 12 Jan 1970 13:46:10 GMT", 0.0),
+        ("-5", 2.0),
+        ("nan", 2.0),
+        ("soon", 2.0),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_date_is_waited_for_and_nonsense_is_not(
+    client: Client, github: GitHub, time: FakeTime, retry_after: str, wait: float, status: int
+) -> None:
+    github.faults = [Fault("GET", COMMENTS, status, {"Retry-After": retry_after}, "slow down")]
+    assert list(client.items(COMMENTS)) == []
+    assert time.slept == [wait]
 
 
 @pytest.mark.parametrize("answer", [ok(b"12345"), b"HTTP/1.1 200 OK\r\n\r\n12345"])

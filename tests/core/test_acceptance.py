@@ -90,7 +90,7 @@ class TestLines:
             f"- {GOOD}",
             f"* {GOOD}",
             f"   {GOOD}",
-            f"text before\r\n{GOOD}\r\ntext after",
+            f"text before\r\n\r\n{GOOD}\r\ntext after",
             GOOD.replace(KEY, "FLOP-budget-accept :"),
             GOOD.replace("test_a.py::test_a macs", "`test_a.py::test_a` `macs`"),
             GOOD.replace(" - ", " \u2014 "),
@@ -127,6 +127,90 @@ class TestLines:
     )
     def test_what_a_reader_does_not_see_as_said_is_not_said(self, text: str) -> None:
         assert parse_acceptances(text) == ((), ())
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            f"> quoted\n{GOOD}",
+            f'<div title="\n{GOOD}\n">\n',
+            f"<div>\n- {GOOD}\n</div>",
+            f"<blockquote>\n\n{GOOD}\n\n</blockquote>",
+            f"<template>\n\n{GOOD}\n\n</template>",
+            f"<pre>\n{GOOD}\n</pre>",
+            f"text <del>\n\n- {GOOD}\n\n</del>",
+            f"\\`<pre>\\`\n\n{GOOD}",
+            f"[link]: /there '\n{GOOD}\n'",
+            f"``code\n{GOOD}\n``",
+            f"some text\n{GOOD}",
+            f"`code\n    <!--\n-->\n{GOOD}\n`",
+            f"`code <!--\n-->\n{GOOD}\n`",
+        ],
+    )
+    def test_what_may_be_within_something_else_is_ignored_and_told(self, text: str) -> None:
+        found, (told,) = parse_acceptances(text)
+        assert found == ()
+        assert told.startswith(f"'{GOOD}' looks like Flop-Budget-Accept, but it stands within")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            f"<?x\n\n{GOOD}\n?>",
+            f"<![CDATA[\n\n{GOOD}\n]]>",
+            f"<!X\n{GOOD}\n>",
+            f"text <!--\n\n- {GOOD}\n-->",
+            f"<!-- a --> {GOOD}",
+            f"-      {GOOD}",
+            f"`code\n2. {GOOD}\n`",
+        ],
+    )
+    def test_what_is_hidden_or_code_is_not_even_told_of(self, text: str) -> None:
+        assert parse_acceptances(text) == ((), ())
+
+    def test_nothing_that_a_line_leaves_open_covers_the_next(self) -> None:
+        for end in (" `", " ``", ' <b title="', " <i>"):
+            found, complaints = parse_acceptances(f"{GOOD}{end}\n{GOOD} too")
+            assert [one.reason for one in found] == [f"it pays off{end}"]
+            assert len(complaints) == 1
+        assert len(parse_acceptances(f"{GOOD}\n{GOOD} too")[0]) == 2
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            f"\ufeff{GOOD}",
+            f"1. {GOOD}",
+            f"7) {GOOD}",
+            f"text\n1. {GOOD}",
+            f"## Heading\n{GOOD}",
+            f"<details>\n\n{GOOD}\n\n</details>",
+            f"<div>\n\n{GOOD}",
+            f"<pre>x</pre>\n\n{GOOD}",
+            f"a `<pre>` and `<!--`\n\n{GOOD}",
+            f"> quoted\n\n{GOOD}",
+            f"```\n<pre>\n```\n{GOOD}",
+        ],
+    )
+    def test_what_surely_is_said_counts(self, text: str) -> None:
+        assert only(text).metric == "macs"
+
+    @pytest.mark.parametrize(
+        ("line", "why"),
+        [
+            (f"\u200b{GOOD}", "characters in it that are not shown"),
+            (GOOD.replace("Budget", "Bud\u200dget"), "characters in it that are not shown"),
+            (GOOD.replace("Accept", "\u0410ccept"), "only look like those"),
+            (GOOD.replace("Flop-", "Flop\u2011"), "only look like those"),
+            (f"**{KEY}** t macs <= 1 - r", "it is bold or slanted"),
+            (f"- _{KEY} t macs <= 1 - r_", "it is bold or slanted"),
+        ],
+    )
+    def test_a_line_that_only_looks_right_is_told_of(self, line: str, why: str) -> None:
+        found, (told,) = parse_acceptances(line)
+        assert found == ()
+        assert why in told
+
+    @pytest.mark.parametrize("reason", ["\u200b", "\u00a0\u00a0", "\u2800", "\u3164", "<!-- r -->"])
+    def test_a_reason_that_nobody_sees_is_none(self, reason: str) -> None:
+        assert "give a reason" in complaint(GOOD.replace("it pays off", reason))
 
     def test_a_fence_within_a_comment_opens_nothing(self) -> None:
         assert only(f"<!--\n```\n-->\n{GOOD}").metric == "macs"

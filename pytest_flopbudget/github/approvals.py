@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 from pytest_flopbudget.core.acceptance import Acceptance, parse_acceptances
 from pytest_flopbudget.core.errors import ReportError
 from pytest_flopbudget.core.fields import Node
 from pytest_flopbudget.github.rest import Client, GitHubError
 from pytest_flopbudget.render.sentences import LABEL
-
-_UNREADABLE: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
-"""What a token without the permission is told; in a private repository that there is nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +22,8 @@ class Approval:
     set_by: str = ""
     """Who put the label; empty where that cannot be read."""
     body: str = ""
+    is_of_event: bool = False
+    """Whether it is as the event shows it, since the token may not read pull requests."""
 
 
 def read_approval(
@@ -45,9 +44,9 @@ def read_approval(
     try:
         found = client.read(path, lambda node: _approval(node, label))
     except GitHubError as error:
-        if payload is None or error.status not in _UNREADABLE:
+        if payload is None or not _is_unreadable(error):
             raise
-        return approval_in(payload, label=label)
+        return replace(approval_in(payload, label=label), is_of_event=True)
     if not found.is_set:
         return found
     return replace(found, set_by=_set_by(client, repository, number, label))
@@ -70,6 +69,11 @@ def acceptances_of(approval: Approval) -> tuple[tuple[Acceptance, ...], tuple[st
         return (), ()
     accepted, complaints = parse_acceptances(approval.body)
     return tuple(replace(one, set_by=approval.set_by) for one in accepted), tuple(complaints)
+
+
+def _is_unreadable(error: GitHubError) -> bool:
+    """Whether the token lacks the permission; in a private repository it is told of nothing."""
+    return error.is_forbidden or error.status == HTTPStatus.NOT_FOUND
 
 
 def _approval(pull: Node, label: str) -> Approval:
@@ -95,7 +99,8 @@ def _set_by(client: Client, repository: str, number: int, label: str) -> str:
             if _is_among(label, [name]):
                 actor = login if event == "labeled" else ""
     except GitHubError as error:
-        if error.status not in _UNREADABLE:
+        # The label is there, whoever put it: a limit must not take it away.
+        if not _is_unreadable(error) and not error.is_limited:
             raise
         return ""
     return actor

@@ -148,6 +148,12 @@ def _acceptances(
         if payload is None:
             return (), ()
         approval = approval_in(payload, label=label)
+    if approval.is_of_event:
+        say(
+            "notice",
+            f"the token may not read pull requests (permissions: pull-requests: read): what "
+            f"#{number} accepts is taken from the event, as it was when that was made",
+        )
     return acceptances_of(approval)
 
 

@@ -162,6 +162,18 @@ def test_a_run_that_cannot_post_says_why(
     assert github.seen == []
 
 
+@pytest.mark.usefixtures("event")
+def test_a_limit_is_no_reason_to_ask_for_permissions(
+    head: str, github: GitHub, capsys: Capture
+) -> None:
+    limit = {"X-RateLimit-Remaining": "0", "Retry-After": "999"}
+    github.faults = [Fault("POST", COMMENTS, 403, limit, "API rate limit exceeded")]
+    assert main(["comment", head]) == 2
+    said = capsys.readouterr().err
+    assert "answered 403: API rate limit exceeded" in said
+    assert "permissions" not in said
+
+
 def test_a_report_that_is_not_there_is_named(tmp_path: Path, head: str, capsys: Capture) -> None:
     assert main(["comment", "--dry-run", str(tmp_path / "gone.json"), head]) == 2
     assert "gone.json" in capsys.readouterr().err

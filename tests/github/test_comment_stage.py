@@ -191,7 +191,28 @@ def test_a_token_that_cannot_read_falls_back_to_the_event(client: Client, github
     payload = {"pull_request": {"body": None, "labels": [_label("FlopBudget-Accept")]}}
     github.pull = {}
     approval = read_approval(client, REPOSITORY, 7, payload=payload)
-    assert approval == Approval(is_set=True)
+    assert approval == Approval(is_set=True, is_of_event=True)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2000000"}, {"Retry-After": "999"}],
+)
+def test_a_limit_is_not_taken_for_a_token_that_cannot_read(
+    client: Client, github: GitHub, runs: Runs, headers: dict[str, str]
+) -> None:
+    payload = {"pull_request": {"body": None, "labels": [_label("flopbudget-accept")]}}
+    github.faults = [Fault("GET", f"/repos/{REPOSITORY}/pulls/7", 403, headers, "slow down")]
+    with pytest.raises(GitHubError, match="403: slow down"):
+        read_approval(client, REPOSITORY, 7, payload=payload)
+
+
+def test_a_limit_does_not_take_the_label_away(client: Client, github: GitHub, runs: Runs) -> None:
+    github.pull["labels"] = [_label("flopbudget-accept")]
+    events = f"/repos/{REPOSITORY}/issues/7/events"
+    github.faults = [Fault("GET", events, 403, {"Retry-After": "999"}, "slow down")]
+    approval = read_approval(client, REPOSITORY, 7)
+    assert (approval.is_set, approval.set_by) == (True, "")
 
 
 def _label(name: str) -> dict[str, Any]:

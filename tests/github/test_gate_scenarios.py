@@ -270,7 +270,14 @@ class TestAccepting:
         assert "cannot read" in found.summary
 
     @pytest.mark.parametrize(
-        ("status", "said"), [(403, ""), (410, "what #7 accepts cannot be read as it is now: GET")]
+        ("status", "said"),
+        [
+            (403, "::notice title=Compute budget::the token may not read pull requests"),
+            (
+                410,
+                "::warning title=Compute budget::what #7 accepts cannot be read as it is now: GET",
+            ),
+        ],
     )
     def test_a_pull_request_that_cannot_be_read_is_as_the_event_shows_it(
         self, pull: Scenario, judge: Judge, status: int, said: str

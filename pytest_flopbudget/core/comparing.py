@@ -51,6 +51,17 @@ _WHY_FAILED: Final = {
 }
 
 
+_NO_BASELINE: Final = "no baseline"
+
+
+def base_failed(exit_code: int) -> str:
+    """The note that a head's report has where its base could not be measured."""
+    return (
+        f"{_NO_BASELINE}: the base's tests could not run (pytest ended with {exit_code}): "
+        "what the change loosens was not looked for"
+    )
+
+
 def compare(base: Report | None, head: Report) -> Comparison:
     """What the head costs, allows and breaks, beside the base where there is one."""
     pairs = (
@@ -340,8 +351,8 @@ def what_is_missing(report: Report) -> Iterator[str]:
 
 
 def _notes(base: Report | None, head: Report) -> Iterator[str]:
-    if base is None:
-        yield "no baseline yet: absolute budgets alone are judged"
+    if base is None and not any(note.startswith(f"{_NO_BASELINE}: ") for note in head.notes):
+        yield f"{_NO_BASELINE} yet: absolute budgets alone are judged"
     yield from what_is_missing(head)
     if base is not None and not is_whole(base, head):
         yield f"the base's run is not whole: {_left_out(base)}"

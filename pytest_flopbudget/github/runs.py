@@ -20,6 +20,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from pytest_flopbudget.ab.counted import NEVER_TIMED, RAN_TO_ITS_END, run_pytest
 from pytest_flopbudget.ab.dependencies import dependency_differences
@@ -29,6 +30,7 @@ from pytest_flopbudget.ab.side import Side, Sides
 from pytest_flopbudget.ab.side_by_side import Wanted, time_side_by_side
 from pytest_flopbudget.ab.signals import ending_cleanly
 from pytest_flopbudget.ab.trees import Tree, TreeError, checkout
+from pytest_flopbudget.core.comparing import base_failed
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.metrics import Dimension
 from pytest_flopbudget.core.quantity import parse_quantity
@@ -39,6 +41,9 @@ from pytest_flopbudget.github.event import read_event
 from pytest_flopbudget.github.rest import GitHubError
 from pytest_flopbudget.store.files import read_report, write_report
 
+_NO_TESTS: Final = 5
+"""pytest's exit code where there is no test at all, as before the first one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
@@ -47,6 +52,7 @@ class Latency:
     report: Path
     """The head's, to which is added what was found."""
     time_limit_s: float
+    """Zero to time nothing."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,6 +100,8 @@ def run_base(
 ) -> str:
     """Why there is no report of the base; `""` when it was written.
 
+    latency: names the head's report, in which a note is left for whoever judges when the base's
+    tests could not run. Nothing is timed where it leaves no time.
     Never fails for what the base's own tests do, else no pull request could mend them.
     Raises GitHubError or GitError when the base is known and cannot be had.
     """
@@ -117,15 +125,25 @@ def run_base(
             sys.stdout.write(f"::group::pytest on the base commit {sha[:7]}\n")
             exit_code = run_pytest(sides.base, (*pytest_args, *NEVER_TIMED), report)
             sys.stdout.write("::endgroup::\n")
-            if exit_code in RAN_TO_ITS_END and report.exists() and latency is not None:
+            if exit_code in RAN_TO_ITS_END and report.exists() and latency and latency.time_limit_s:
                 _add_latency(sides, tree, read_report(report), latency)
     except TreeError as error:
         return str(error)
     if exit_code not in RAN_TO_ITS_END:
         report.unlink(missing_ok=True)
+        if exit_code != _NO_TESTS:
+            _tell(base_failed(exit_code), latency)
     if not report.exists():
         return f"pytest ended with {exit_code} on the base commit {sha[:7]}"
     return ""
+
+
+def _tell(note: str, latency: Latency | None) -> None:
+    """Say it in the run, and in the head's report, from which the comment is made."""
+    say("warning", note)
+    if latency is not None:
+        head = read_report(latency.report)
+        write_report(replace(head, notes=(*head.notes, note)), latency.report)
 
 
 def _add_latency(sides: Sides, base_tree: Tree, base: Report, latency: Latency) -> None:
@@ -170,12 +188,12 @@ def _top(git: Git) -> Path:
 
 
 def _latency(args: argparse.Namespace) -> Latency | None:
-    """Nothing where the head's report is not given, or the time is zero."""
+    """Nothing where the head's report is not given."""
     try:
         time_limit_s = float(parse_quantity(args.time_limit, Dimension.SECOND))
     except FlopBudgetError as error:
         raise GitHubError(f"time-limit: {error}") from error
-    if args.head_report is None or time_limit_s == 0:
+    if args.head_report is None:
         return None
     return Latency(report=args.head_report.absolute(), time_limit_s=time_limit_s)
 

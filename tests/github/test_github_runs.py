@@ -18,7 +18,7 @@ from pytest_flopbudget.core.report import Report
 from pytest_flopbudget.core.side_by_side import SideBySide, TimedOutcome
 from pytest_flopbudget.github import runs
 from pytest_flopbudget.github.runs import Latency, main, run_base
-from pytest_flopbudget.store.files import read_report
+from pytest_flopbudget.store.files import read_report, write_report
 
 from .repositories import ALONE, Server, git
 
@@ -65,6 +65,38 @@ def test_the_base_s_packages_come_first_and_its_worktree_is_removed(
     assert report.is_file()
     assert list((tmp_path / "temp").iterdir()) == []
     assert git(here, "worktree", "list").count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("base", "ended"),
+    [({"test_a.py": "import nothing_like_it"}, 2), ({"conftest.py": "1 / 0"}, 4), ({"a": "1"}, 5)],
+)
+def test_a_base_whose_tests_cannot_run_is_told_to_whoever_judges(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], base: dict[str, str], ended: int
+) -> None:
+    here = checkout(tmp_path, base)
+    head_report = tmp_path / "head.json"
+    write_report(Report(notes=("noisy",)), head_report)
+    missing = run_base(
+        git_in(here),
+        [],
+        tmp_path / "base.json",
+        ref="HEAD~1",
+        environ=os.environ,
+        latency=Latency(report=head_report, time_limit_s=0),
+    )
+    assert missing.startswith(f"pytest ended with {ended} on the base commit")
+    note = (
+        f"no baseline: the base's tests could not run (pytest ended with {ended}): "
+        "what the change loosens was not looked for"
+    )
+    log, notes = capsys.readouterr().out, compare(None, read_report(head_report)).notes
+    if ended == 5:  # There is no test that could have had a budget.
+        assert "::warning" not in log
+        assert notes == ("no baseline yet: absolute budgets alone are judged", "noisy")
+    else:
+        assert f"::warning title=Compute budget::{note}" in log
+        assert notes == ("noisy", note)
 
 
 def test_a_working_directory_that_the_base_lacks_is_no_baseline(tmp_path: Path) -> None:

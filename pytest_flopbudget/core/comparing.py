@@ -45,9 +45,10 @@ _WHY_UNMEASURED: Final = {
     TestOutcome.NOT_RUN: "not run",
 }
 _WHY_FAILED: Final = {
-    TestOutcome.FAILED: "it failed",
-    TestOutcome.OVER_BUDGET: "it failed",
-    TestOutcome.ERROR: "its set-up failed",
+    TestOutcome.PASSED: "never judged: the report has a value and a limit, and no verdict",
+    TestOutcome.FAILED: "not measured: it failed",
+    TestOutcome.OVER_BUDGET: "not measured: it failed",
+    TestOutcome.ERROR: "not measured: its set-up failed",
 }
 
 
@@ -180,13 +181,20 @@ class _ComparedTest:
                 yield self._delta(verdict.region, verdict.metric, verdict)
 
     def failed(self) -> Iterator[Delta]:
-        """The enforced limits that have no verdict, as the test failed before."""
-        if self.head is None or self.head.outcome not in BROKEN_OFF:
+        """The enforced limits that have no verdict, as the test failed before.
+
+        One that passed has a verdict of each of its limits, unless somebody took it out.
+        """
+        if self.head is None or self.head.outcome not in {*BROKEN_OFF, TestOutcome.PASSED}:
             return
+        has_passed = self.head.outcome is TestOutcome.PASSED
         for budget in self.head.budgets:
             for limit in budget.limits:
                 is_judged = self.head.verdict(budget.region, limit.metric) is not None
                 is_enforced = limit.severity is Severity.ERROR
+                is_measured = value_of(self.head, budget.region, limit.metric) is not None
+                if has_passed and not is_measured:
+                    continue
                 if is_judged or not is_enforced or self._is_elsewhere(budget.region, limit):
                     continue
                 subject = who(self.head.id.rpartition("::")[2], budget.region)
@@ -194,7 +202,7 @@ class _ComparedTest:
                     region=budget.region,
                     metric=limit.metric,
                     outcome=Outcome.NOT_MEASURED,
-                    reason=f"{subject} was not measured: {_WHY_FAILED[self.head.outcome]}",
+                    reason=f"{subject} was {_WHY_FAILED[self.head.outcome]}",
                 )
                 yield self._delta(budget.region, limit.metric, verdict)
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.legs import Leg, parse_leg_names
 from pytest_flopbudget.core.verdicts import BROKEN
-from pytest_flopbudget.github.artifacts import download_leg, leg_artifacts
+from pytest_flopbudget.github.artifacts import MOST_LEGS, download_leg, leg_artifacts
 from pytest_flopbudget.github.baselines.branch import BRANCH, Store, write_baselines
 from pytest_flopbudget.github.event import Push, read_event
 from pytest_flopbudget.github.leg import client_of
@@ -61,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _legs(client: Client, repository: str, run_id: int, expected: Sequence[str]) -> tuple[Leg, ...]:
     artifacts = leg_artifacts(client, repository, run_id, expected=expected)
+    if len(artifacts) > MOST_LEGS:
+        raise GitHubError(f"run {run_id} has {len(artifacts)} legs; at most {MOST_LEGS} are read")
     missing = set(expected) - {artifact.leg for artifact in artifacts}
     if missing:
         raise GitHubError(f"the run has no leg {', '.join(sorted(missing))}")

@@ -20,6 +20,7 @@ from urllib.parse import urlencode, urlsplit
 
 from pytest_flopbudget.core.errors import FlopBudgetError, ReportError
 from pytest_flopbudget.core.fields import Node
+from pytest_flopbudget.render.words import clean
 
 T = TypeVar("T")
 
@@ -261,9 +262,9 @@ class Client:
         return self._safe(str(said))
 
     def _safe(self, text: str) -> str:
-        """The text as one line, without the token and without the queries of addresses."""
+        """The text as one line that is all shown, without the token and queries of addresses."""
         text = _QUERY.sub("", text.replace(self._token, "***"))
-        return " ".join(text.split())[:300]
+        return clean(text)[:300]
 
     def _request(self, method: str, url: str, body: Any) -> urllib.request.Request:
         if _origin(url) != _origin(self._api_url):

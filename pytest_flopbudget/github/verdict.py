@@ -13,7 +13,7 @@ from pytest_flopbudget.core.errors import FlopBudgetError, ReportError
 from pytest_flopbudget.core.legs import Leg
 from pytest_flopbudget.core.merging import merge, with_history
 from pytest_flopbudget.core.settling import hold_open, settle
-from pytest_flopbudget.github.artifacts import Artifact, download_leg, leg_artifacts
+from pytest_flopbudget.github.artifacts import MOST_LEGS, Artifact, download_leg, leg_artifacts
 from pytest_flopbudget.github.rest import Client
 
 _MOST_TESTS: Final = 100_000
@@ -47,7 +47,9 @@ def judged_run(
         return None
     comparisons: dict[str, Comparison] = {}
     reader = _Reader(client=client, repository=repository, warn=warn)
-    for artifact in artifacts:
+    if len(artifacts) > MOST_LEGS:
+        warn(f"run {run_id} has {len(artifacts)} legs; the first {MOST_LEGS} are read")
+    for artifact in artifacts[:MOST_LEGS]:
         found = reader.judged(artifact, acceptances)
         if found is not None:
             comparisons[artifact.leg] = found

@@ -24,6 +24,7 @@ def render_json(comparison: Comparison) -> str:
         "head": _git(comparison.head_git),
         "loosened": _changes(comparison.loosened),
         "over": _deltas(comparison.over),
+        "failed": _deltas(comparison.failed),
         "warned": _deltas(comparison.warned),
         "changed": _deltas(comparison.changed),
         "tightened": _changes(comparison.tightened),

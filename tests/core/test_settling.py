@@ -430,6 +430,13 @@ class TestFailedBeforeItWasMeasured:
         assert judged(reported(base, self.GOOD), head).standing is Standing.OVER
 
 
+def test_a_value_and_a_limit_without_a_verdict_do_not_pass() -> None:
+    head = reported(replace(one(9), verdicts=()))
+    (delta,) = judged(reported(one(9)), head).over
+    assert delta.verdict is not None
+    assert delta.verdict.reason.startswith("test_a was never judged")
+
+
 def test_with_nothing_to_settle_the_comparison_stays_as_it_is() -> None:
     for base, head in ((reported(one(9)), reported(one(10))), (None, reported())):
         plain = compare(base, head)

@@ -163,6 +163,18 @@ def test_a_run_that_cannot_post_says_why(
 
 
 @pytest.mark.usefixtures("event")
+def test_what_the_server_says_moves_nothing_on_the_screen(
+    head: str, github: GitHub, capsys: Capture
+) -> None:
+    said = "no\x00 \x1b[31mway\u202e\r\n::error::x"
+    github.faults = [Fault("POST", COMMENTS, 422, {}, said)]
+    assert main(["comment", head]) == 2
+    assert capsys.readouterr().err == (
+        f"flopbudget comment: error: POST {COMMENTS}: GitHub answered 422: no [31mway ::error::x\n"
+    )
+
+
+@pytest.mark.usefixtures("event")
 def test_a_limit_is_no_reason_to_ask_for_permissions(
     head: str, github: GitHub, capsys: Capture
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pytest_flopbudget.core.comparison import Standing
 from pytest_flopbudget.core.errors import ReportError
 from pytest_flopbudget.core.legs import Leg, decode_leg, leg_to_json
 from pytest_flopbudget.core.measurement import Measurement, Value
@@ -319,6 +320,19 @@ def test_legs_that_are_too_much_together_are_missing(
     ]
     # The last was not even asked for.
     assert len(runs.storage_headers) == 2
+
+
+def test_of_too_many_legs_the_first_are_read_and_the_others_are_missing(
+    client: Client, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_flopbudget.github.verdict.MOST_LEGS", 2)
+    for name in ("c", "a", "b"):
+        runs.upload(f"flopbudget-{name}", zipped(leg(name)))
+    warnings: list[str] = []
+    found = judged_run(client, REPOSITORY, RUN_ID, (), expected=(), warn=warnings.append)
+    assert found is not None
+    assert (found.standing, found.missing_legs) == (Standing.INCOMPLETE, ("c",))
+    assert warnings == [f"run {RUN_ID} has 3 legs; the first 2 are read"]
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_a_test_of_which_nothing_was_judged_is_skipped_with_the_reason() -> None
     assert skipped is not None
     assert skipped.attrib == {
         "type": "flopbudget.not-judged",
-        "message": "failed before it was measured to the end",
+        "message": "measured nothing",
     }
 
 

@@ -153,7 +153,7 @@ class TestGate:
         self, cap: int, code: Exit, monkeypatch: Patch, tmp_path: Path
     ) -> None:
         head = written("head.json", one_test(12))
-        (tmp_path / "body.md").write_bytes(b"caf\xe9\r\n" + self.LINE.format(cap).encode())
+        (tmp_path / "body.md").write_bytes(b"caf\xe9\r\n\r\n" + self.LINE.format(cap).encode())
         assert run(head, "--gate", "--accept", "body.md") is code
         monkeypatch.setattr(sys, "stdin", io.StringIO(self.LINE.format(cap)))
         assert run(head, "--gate", "--accept", "-") is code

@@ -380,7 +380,7 @@ class TestGitLab:
     def test_a_line_of_the_description_counts_with_the_label(
         self, labels: str, is_read: bool, code: int, machine: Machine
     ) -> None:
-        description = HOSTILE + ACCEPTED.format(160) + HOSTILE
+        description = f"{HOSTILE}\n{ACCEPTED.format(160)}" + HOSTILE
         job = self.job(
             machine,
             "over",
@@ -484,8 +484,8 @@ class TestJenkins:
         [
             ("within", "", 0),
             ("loosened", "", 1),
-            ("over", HOSTILE + ACCEPTED.format(159), 1),
-            ("over", HOSTILE + ACCEPTED.format(160), 0),
+            ("over", f"{HOSTILE}\n{ACCEPTED.format(159)}", 1),
+            ("over", f"{HOSTILE}\n{ACCEPTED.format(160)}", 0),
         ],
     )
     def test_the_exit_code_is_the_gates(

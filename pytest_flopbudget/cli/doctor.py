@@ -23,7 +23,7 @@ from pytest_flopbudget.core.metrics import Dimension
 from pytest_flopbudget.core.quantity import format_quantity
 from pytest_flopbudget.core.settings import load_settings
 from pytest_flopbudget.meters.latency import LatencyTimer
-from pytest_flopbudget.meters.machine import machine_facts, matching_machines, usable_cores
+from pytest_flopbudget.meters.machine import machine_facts, machines_here, usable_cores
 from pytest_flopbudget.meters.resident import ResidentPeak
 from pytest_flopbudget.meters.versions import versions
 
@@ -222,7 +222,7 @@ def _settings_check(path: Path) -> Check:
         settings = load_settings(path, display=str(path))
     except FlopBudgetError as error:
         return Check(name="settings", state=State.FAULT, detail=str(error))
-    matching = sorted(matching_machines(machine_facts(), settings.machines))
+    matching = sorted(machines_here(settings.machines))
     here = f"this machine is {', '.join(matching)}" if matching else "this machine is none of them"
     return _ok(
         "settings",

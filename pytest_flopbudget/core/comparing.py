@@ -22,7 +22,7 @@ from pytest_flopbudget.core.comparison import (
 )
 from pytest_flopbudget.core.judging import Context, judge
 from pytest_flopbudget.core.loosening import budget_changes, describe_budget
-from pytest_flopbudget.core.machine import machine_difference
+from pytest_flopbudget.core.machine import machine_difference, pace_difference
 from pytest_flopbudget.core.measurement import Measurement
 from pytest_flopbudget.core.metrics import METRICS, Kind, Metric, metric_named
 from pytest_flopbudget.core.pairing import Pair, is_whole, limit_of, narrowing, pair_tests, value_of
@@ -51,7 +51,8 @@ def compare(base: Report | None, head: Report) -> Comparison:
         else tuple(Pair(base=None, head=test) for test in head.tests)
     )
     difference = "" if base is None else machine_difference(base.machine, head.machine)
-    tests = [_ComparedTest(pair, difference) for pair in pairs]
+    is_one_machine = base is None or not pace_difference(base, head)
+    tests = [_ComparedTest(pair, difference, is_one_machine) for pair in pairs]
     judged = [delta for test in tests for delta in test.judged()]
     over = [delta for delta in judged if delta.verdict and _fails(delta.verdict)]
     changed = [delta for test in tests for delta in test.deltas() if test.is_changed(delta)]
@@ -128,6 +129,8 @@ class _ComparedTest:
     pair: Pair
     difference: str
     """How the base's machine is not the head's; empty where it is the same."""
+    is_one_machine: bool
+    """Whether the two machines look alike in all that decides a latency."""
 
     @property
     def head(self) -> TestReport | None:
@@ -208,6 +211,10 @@ class _ComparedTest:
             return not metric.unfit and not self.difference
         return metric.kind is not Kind.SAMPLED
 
+    def _may_stand_beside(self, metric: Metric) -> bool:
+        """Whether the base's value may be shown beside the head's, for information."""
+        return metric.kind is not Kind.SAMPLED or self.is_one_machine
+
     def uncounted(self) -> Iterator[UncountedRow]:
         """The operators that ran with no formula."""
         for m in self.head.measurements if self.head else ():
@@ -216,7 +223,8 @@ class _ComparedTest:
 
     def _delta(self, region: str, metric: str, verdict: Verdict | None) -> Delta:
         base, head = self._measurement(self.pair.base, region), self._measurement(self.head, region)
-        is_comparable = verdict is None or self.is_comparable(metric_named(metric))
+        known = metric_named(metric)
+        is_comparable = self.is_comparable(known) if verdict else self._may_stand_beside(known)
         moved = movers(base, head, metric) if base and head else ()
         return Delta(
             place=_place(self.pair.test, region, metric),
@@ -312,7 +320,15 @@ def _notes(base: Report | None, head: Report) -> Iterator[str]:
             f"{base.versions.get('torch', 'unknown')} on the base: "
             "exact counts may differ by the version alone"
         )
+    if base is not None and _has_timings(base) and _has_timings(head):
+        difference = pace_difference(base, head)
+        if difference:
+            yield f"the base's latencies are of another machine, and not shown: {difference}"
     yield from head.notes
+
+
+def _has_timings(report: Report) -> bool:
+    return any(m.samples is not None for test in report.tests for m in test.measurements)
 
 
 def _fact_changes(base: Mapping[str, Any], head: Mapping[str, Any]) -> Iterator[FactChange]:

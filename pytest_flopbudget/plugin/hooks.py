@@ -250,9 +250,9 @@ class RunHooks:
         """What every test shares: the machine's names, the baseline."""
         machines: frozenset[str] = frozenset()
         if settings.machines:
-            from pytest_flopbudget.meters.machine import machine_facts, matching_machines
+            from pytest_flopbudget.meters.machine import machines_here
 
-            machines = matching_machines(machine_facts(), settings.machines)
+            machines = machines_here(settings.machines)
         baseline = self._baseline(settings)
         return Surroundings(
             latency=self._options.latency,

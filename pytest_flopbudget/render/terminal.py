@@ -367,7 +367,8 @@ def _undecided_section(comparison: Comparison, names: dict[str, str], width: int
     for delta in timings_of(comparison):
         base, head = values_of(delta)
         name = with_region(names[delta.place.test], delta.place.region)
-        items.append(f"{name}: {delta.place.metric} was {base}, is {head}")
+        was = "" if delta.base is None else f"was {base}, "
+        items.append(f"{name}: {delta.place.metric} {was}is {head}")
     lines += _section("two separate runs, so not compared", items, width)
     uncounted = [
         f"{with_region(names[row.place.test], row.place.region)}: {_operator(row.operator)}"

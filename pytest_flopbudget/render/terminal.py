@@ -24,6 +24,7 @@ from pytest_flopbudget.render.sentences import (
 from pytest_flopbudget.render.words import (
     NOT_JUDGED,
     TOO_LOW,
+    UNSTEADY,
     amount,
     causes_of,
     change_of,
@@ -223,6 +224,8 @@ def _remarks(test: TestReport, name: str, width: int, *, is_enforced: bool) -> I
         label = with_region(name, m.name)
         if m.is_partial:
             yield from _wrapped(f"{label}: {NOT_JUDGED}", width)
+        if m.samples is not None and not m.samples.is_steady:
+            yield from _wrapped(f"{label}: {UNSTEADY}", width)
         metric = leading_metric(m)
         if m.lines and metric is not None:
             total = Counts.total(row.counts for row in m.lines)

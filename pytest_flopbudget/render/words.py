@@ -24,6 +24,7 @@ from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
 
 ELLIPSIS: Final = "\N{HORIZONTAL ELLIPSIS}"
 NOT_JUDGED: Final = "raised before its end, not judged"
+UNSTEADY: Final = "its latency was still drifting when the warm-up had to end"
 TOO_LOW: Final = "the counts above are too low"
 
 _LEADING: Final = ("flops", "int_ops", "bytes_moved")

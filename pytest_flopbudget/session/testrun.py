@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_flopbudget.core.budgets import Budget, Limit
-from pytest_flopbudget.core.errors import MeasureError, nearest
+from pytest_flopbudget.core.errors import LockError, MeasureError, nearest
 from pytest_flopbudget.core.judging import Context, judge_test
 from pytest_flopbudget.core.machine import machine_difference
 from pytest_flopbudget.core.measurement import Measurement, Value
@@ -205,6 +205,8 @@ class TestRun:
         try:
             with machine_lock():
                 timed = time_call(counted, _timer(), fn, args, kwargs)
+        except LockError as error:
+            self.cannot_repeat(counted.name, str(error))
         except Exception as error:
             told = str(error).partition("\n")[0]
             why = f"called again, it raised {type(error).__name__}: {told}"

@@ -15,15 +15,19 @@ from pytest_flopbudget.core.errors import LockError
 from pytest_flopbudget.session.lock import machine_lock
 
 TAKES_TURNS = """
-import fcntl, sys
+import fcntl, os, sys
 from pathlib import Path
 from pytest_flopbudget.session.lock import machine_lock
 
 folder = Path(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
 for _ in range(300):
     with machine_lock(folder), (folder / "inside").open("a") as inside:
         # Raises if another process is inside as well.
         fcntl.flock(inside, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for _ in range(10):
+            os.sched_yield()  # lets the others run, so that they come in if they can
 """
 HOLDS = """
 import os, sys
@@ -60,8 +64,15 @@ def _lock_file(folder: Path) -> Path:
 def test_processes_are_in_the_block_one_at_a_time(tmp_path: Path) -> None:
     processes = [_start(TAKES_TURNS, tmp_path) for _ in range(3)]
     for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
         process.communicate(timeout=60)
-        assert process.returncode == 0
+    assert [process.returncode for process in processes] == [0, 0, 0]
 
 
 def test_a_killed_holder_gives_it_back_though_a_child_of_it_lives_on(tmp_path: Path) -> None:

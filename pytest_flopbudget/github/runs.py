@@ -15,14 +15,16 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from pytest_flopbudget.ab.environment import import_path
+from pytest_flopbudget.ab.git import Git, git_in
+from pytest_flopbudget.ab.signals import ending_cleanly
+from pytest_flopbudget.ab.trees import TreeError, checkout
 from pytest_flopbudget.core.errors import FlopBudgetError
-from pytest_flopbudget.github.base import Git, base_commit, git_in
+from pytest_flopbudget.github.base import base_commit
 from pytest_flopbudget.github.event import read_event
 from pytest_flopbudget.github.rest import GitHubError
 
@@ -47,9 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         pytest_args = _split(args.pytest_args)
         if args.side == "head":
             return _pytest(pytest_args, report, directory=Path.cwd(), environ=os.environ)
-        missing = run_base(
-            git_in(Path.cwd()), pytest_args, report, ref=args.base_ref, environ=os.environ
-        )
+        with ending_cleanly():
+            missing = run_base(
+                git_in(Path.cwd()), pytest_args, report, ref=args.base_ref, environ=os.environ
+            )
     except FlopBudgetError as error:
         sys.stderr.write(f"flopbudget {args.side}: error: {error}\n")
         return 2
@@ -69,56 +72,31 @@ def run_base(
     """Why there is no report of the base; `""` when it was written.
 
     Never fails for what the base's own tests do, else no pull request could mend them.
-    Raises GitHubError when the base is known and cannot be had.
+    Raises GitHubError or GitError when the base is known and cannot be had.
     """
     sha = base_commit(git, read_event(environ), ref)
     if sha is None:
         return "there is no base to be held against"
-    prefix = git("rev-parse", "--show-prefix") or ""
-    with _worktree(git, sha, parent=environ.get("RUNNER_TEMP")) as tree:
-        directory = tree / prefix
-        if not directory.is_dir():
-            return f"{prefix} is not in the base commit {sha[:7]}"
-        # Folded in the log, so that a failure of the base is not taken for one of the head.
-        sys.stdout.write(f"::group::pytest on the base commit {sha[:7]}\n")
-        exit_code = _pytest(
-            pytest_args,
-            report,
-            directory=directory,
-            environ={**environ, "PYTHONPATH": _import_path(directory, environ)},
-        )
-        sys.stdout.write("::endgroup::\n")
+    parent = environ.get("RUNNER_TEMP")
+    try:
+        with checkout(git.directory, sha, Path(parent) if parent else None) as tree:
+            # Folded in the log, so that a failure of the base is not taken for one of the head.
+            sys.stdout.write(f"::group::pytest on the base commit {sha[:7]}\n")
+            sys.stdout.writelines(f"{note}\n" for note in tree.notes)
+            exit_code = _pytest(
+                pytest_args,
+                report,
+                directory=tree.directory,
+                environ={**environ, "PYTHONPATH": import_path(tree.directory, environ)},
+            )
+            sys.stdout.write("::endgroup::\n")
+    except TreeError as error:
+        return str(error)
     if exit_code not in _RAN_TO_ITS_END:
         report.unlink(missing_ok=True)
     if not report.exists():
         return f"pytest ended with {exit_code} on the base commit {sha[:7]}"
     return ""
-
-
-def _import_path(directory: Path, environ: Mapping[str, str]) -> str:
-    """A PYTHONPATH on which the base's packages come first.
-
-    The project is usually installed from the head's checkout (`pip install -e .`).
-    Without this the base's tests would import, and measure, the code of the head.
-    """
-    inherited = environ.get("PYTHONPATH")
-    first = [str(directory / "src"), str(directory)]
-    return os.pathsep.join([*first, inherited] if inherited else first)
-
-
-@contextmanager
-def _worktree(git: Git, sha: str, *, parent: str | None) -> Iterator[Path]:
-    """A checkout of the commit, beside this one; gone when the block ends."""
-    with tempfile.TemporaryDirectory(
-        prefix="flopbudget-", dir=parent, ignore_cleanup_errors=True
-    ) as directory:
-        tree = Path(directory).resolve() / "base"
-        if git("worktree", "add", "--quiet", "--detach", str(tree), sha) is None:
-            raise GitHubError(f"cannot check out the base commit {sha}")
-        try:
-            yield tree
-        finally:
-            git("worktree", "remove", "--force", str(tree))
 
 
 def _pytest(

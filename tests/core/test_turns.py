@@ -1,0 +1,245 @@
+"""Sampling by turns, with sides that are nothing but a clock."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_flopbudget.core.errors import MeasureError
+from pytest_flopbudget.core.turns import Slice, TurnPlan, take_turns
+
+PLAN = TurnPlan()
+
+
+class FakeSide:
+    """A side whose slices take these seconds per call, one after the other."""
+
+    def __init__(
+        self, paces: Iterable[float], log: list[FakeSide] | None = None, tick_s: float = 0.0
+    ) -> None:
+        self.slices: list[Slice] = []
+        self._paces: Iterator[float] = iter(paces)
+        self._log = [] if log is None else log
+        self._tick_s = tick_s
+
+    def run(self, calls: int) -> Slice:
+        seconds = calls * next(self._paces)
+        if self._tick_s:
+            seconds = math.floor(seconds / self._tick_s) * self._tick_s
+        piece = Slice(calls=calls, wall_s=seconds, cpu_s=seconds)
+        self.slices.append(piece)
+        self._log.append(self)
+        return piece
+
+
+def steady(call_s: float, first_s: float | None = None) -> Iterator[float]:
+    first = () if first_s is None else (first_s,)
+    return itertools.chain(first, itertools.repeat(call_s))
+
+
+class TestOrder:
+    @pytest.mark.parametrize(("head_leads", "round_"), [(False, "bhhb"), (True, "hbbh")])
+    def test_the_sides_take_turns_in_rounds_that_a_drift_cancels_in(
+        self, head_leads: bool, round_: str
+    ) -> None:
+        log: list[FakeSide] = []
+        base, head = FakeSide(steady(0.005), log), FakeSide(steady(0.005), log)
+        series = take_turns(base, head, PLAN, head_leads=head_leads)
+        measured = log[-2 * len(series.turns) :]
+        # Each side takes 1 s in slices of 40 ms: 25 turns, which the last round makes 26.
+        assert len(series.turns) == 26
+        assert "".join("b" if side is base else "h" for side in measured) == round_ * 13
+
+    @pytest.mark.parametrize("head_leads", [False, True])
+    def test_a_turn_holds_the_slices_that_were_next_to_each_other(self, head_leads: bool) -> None:
+        base, head = FakeSide(steady(0.005)), FakeSide(steady(0.006))
+        series = take_turns(base, head, PLAN, head_leads=head_leads)
+        count = len(series.turns)
+        assert [turn.base for turn in series.turns] == base.slices[-count:]
+        assert [turn.head for turn in series.turns] == head.slices[-count:]
+
+    def test_an_error_of_a_side_ends_the_series(self) -> None:
+        def broken() -> Iterator[float]:
+            yield from itertools.repeat(0.005, 30)
+            raise RuntimeError("the worker has gone")
+
+        with pytest.raises(RuntimeError, match="the worker has gone"):
+            take_turns(FakeSide(steady(0.005)), FakeSide(broken()), PLAN, head_leads=False)
+
+
+class TestLength:
+    @given(
+        base_s=st.floats(min_value=1e-6, max_value=20),
+        head_s=st.floats(min_value=1e-6, max_value=20),
+        first_s=st.floats(min_value=1e-6, max_value=60),
+    )
+    def test_every_slice_lasts_its_time_and_at_most_a_call_longer(
+        self, base_s: float, head_s: float, first_s: float
+    ) -> None:
+        base, head = FakeSide(steady(base_s, first_s)), FakeSide(steady(head_s, first_s))
+        series = take_turns(base, head, PLAN, head_leads=False)
+        assert len(series.turns) % 2 == 0
+        assert 4 <= len(series.turns) <= 26
+        for turn in series.turns:
+            for piece, call_s in ((turn.base, base_s), (turn.head, head_s)):
+                assert PLAN.slice_s * (1 - 1e-9) <= piece.wall_s
+                assert piece.wall_s <= (PLAN.slice_s + call_s) * (1 + 1e-9)
+
+    @given(
+        base_s=st.floats(min_value=1e-5, max_value=5), head_s=st.floats(min_value=1e-5, max_value=5)
+    )
+    def test_measuring_ends_within_one_round_of_its_time(
+        self, base_s: float, head_s: float
+    ) -> None:
+        base, head = FakeSide(steady(base_s)), FakeSide(steady(head_s))
+        turns = take_turns(base, head, PLAN, head_leads=False).turns
+        before = sum(turn.base.wall_s + turn.head.wall_s for turn in turns[:-2])
+        assert before < 2 * PLAN.side_s or len(turns) == 4
+
+    def test_a_call_longer_than_the_time_still_gets_four_turns(self) -> None:
+        base, head = FakeSide(steady(3.0)), FakeSide(steady(3.0))
+        series = take_turns(base, head, PLAN, head_leads=False)
+        assert len(series.turns) == 4
+        assert all(turn.base.calls == turn.head.calls == 1 for turn in series.turns)
+        # And its first call, and the one that takes the warm-up to its limit.
+        assert len(base.slices) == len(head.slices) == 4 + 2
+        assert series.is_steady
+
+    def test_sides_of_different_speed_make_different_numbers_of_calls(self) -> None:
+        base, head = FakeSide(steady(0.005)), FakeSide(steady(0.05))
+        turns = take_turns(base, head, PLAN, head_leads=False).turns
+        # 8 calls fill 40 ms and one takes 50: 2 s are full in the 23rd turn of 90 ms, and
+        # its round has another.
+        assert {turn.base.calls for turn in turns} == {8}
+        assert {turn.head.calls for turn in turns} == {1}
+        assert len(turns) == 24
+
+    def test_a_side_that_was_slow_while_it_warmed_up_gets_full_slices_soon(self) -> None:
+        def freed() -> Iterator[float]:
+            """Robbed of half its time until the end of its warm-up."""
+            # The first call, one more call, and 8 slices of 10: 4 ms + 8 * 40 ms >= 0.3 s.
+            yield from itertools.repeat(0.004, 1 + 1 + 8)
+            yield from itertools.repeat(0.002)
+
+        base = FakeSide(freed())
+        turns = take_turns(base, FakeSide(steady(0.002)), PLAN, head_leads=False).turns
+        assert turns[0].base.wall_s == pytest.approx(0.02)
+        assert all(turn.base.wall_s == pytest.approx(0.04) for turn in turns[1:])
+
+
+class TestWarmUp:
+    def test_a_slow_first_call_has_no_say(self) -> None:
+        base, head = FakeSide(steady(0.001, first_s=30.0)), FakeSide(steady(0.001))
+        series = take_turns(base, head, PLAN, head_leads=False)
+        assert series.is_steady
+        assert len(series.turns) == 26
+        assert all(turn.base.wall_s == pytest.approx(0.04) for turn in series.turns)
+        # The warm-up had its own time all the same.
+        warmup = base.slices[1 : -len(series.turns)]
+        assert sum(piece.wall_s for piece in warmup) >= PLAN.warmup_s
+
+    @pytest.mark.parametrize(
+        ("call_s", "calls"),
+        [
+            (0.05, 20),  # 20 calls of 50 ms take 1 s, more than 0.3
+            (0.25, 8),  # 20 would take 5 s: ends after 2
+            (0.5, 4),
+        ],
+    )
+    def test_it_makes_enough_calls_unless_they_take_too_long(
+        self, call_s: float, calls: int
+    ) -> None:
+        base, head = FakeSide(steady(call_s)), FakeSide(steady(call_s))
+        series = take_turns(base, head, PLAN, head_leads=False)
+        for side in (base, head):
+            assert len(side.slices) - len(series.turns) == 1 + calls
+
+    def test_a_side_that_is_warm_does_not_wait_for_a_slow_one(self) -> None:
+        base, head = FakeSide(steady(0.005)), FakeSide(steady(10.0))
+        series = take_turns(base, head, PLAN, head_leads=False)
+        # Two calls of 10 s are the head's warm-up, while the base goes on to 20 and 0.3 s.
+        assert len(head.slices) == 2 + len(series.turns)
+        warmup = base.slices[1 : -len(series.turns)]
+        assert sum(piece.wall_s for piece in warmup) == pytest.approx(0.3, abs=0.04)
+
+    @pytest.mark.parametrize("drifting", ["base", "head"])
+    def test_a_side_that_never_settles_is_told(self, drifting: str) -> None:
+        def slower() -> Iterator[float]:
+            return (0.005 * 1.01**n for n in itertools.count())
+
+        sides = {"base": FakeSide(steady(0.005)), "head": FakeSide(steady(0.005))}
+        sides[drifting] = FakeSide(slower())
+        series = take_turns(sides["base"], sides["head"], PLAN, head_leads=False)
+        assert not series.is_steady
+        warmup = sides[drifting].slices[1 : -len(series.turns)]
+        spent = sum(piece.wall_s for piece in warmup)
+        # It ends with the slice that takes it to its limit.
+        assert spent - warmup[-1].wall_s < PLAN.warmup_limit_s <= spent
+
+    def test_a_side_that_settles_late_is_waited_for(self) -> None:
+        def settling() -> Iterator[float]:
+            return (0.005 * (1 + 0.5 * 0.9**n) for n in itertools.count())
+
+        base = FakeSide(settling())
+        series = take_turns(base, FakeSide(steady(0.005)), PLAN, head_leads=False)
+        assert series.is_steady
+        warmup = base.slices[: -len(series.turns)]
+        # Over its last ten slices it fell by less than 2 % from half to half: five slices
+        # take 0.9^5 = 0.59, so that 0.41 * 0.5 * 0.9^n < 0.02 from n = 22 on.
+        assert 22 <= len(warmup) - 10 + 2 <= 26
+        assert sum(piece.wall_s for piece in warmup) < PLAN.warmup_limit_s
+
+    def test_noise_is_no_drift(self) -> None:
+        source = Random(7)
+
+        def noisy() -> Iterator[float]:
+            while True:
+                yield 0.005 * math.exp(source.gauss(0, 0.1))
+
+        series = [
+            take_turns(FakeSide(noisy()), FakeSide(noisy()), PLAN, head_leads=False)
+            for _ in range(20)
+        ]
+        assert all(one.is_steady for one in series)
+
+
+class TestClock:
+    @pytest.mark.parametrize("reading", [0.0, -1e-9])
+    def test_a_clock_that_stands_still_ends_the_series_all_the_same(self, reading: float) -> None:
+        base, head = FakeSide(steady(reading)), FakeSide(steady(reading))
+        series = take_turns(base, head, PLAN, head_leads=False)
+        assert len(series.turns) == 26
+        assert max(piece.calls for piece in base.slices) == 1_000_000
+        assert len(base.slices) == 1 + (10 + 2.0 / 0.04) + 26
+
+    def test_a_coarse_clock_gets_slices_that_it_can_see(self) -> None:
+        # 1, 10 and 100 calls of 30 us read 0 of ticks of 10 ms; 1000 read three of them.
+        base, head = FakeSide(steady(3e-5), tick_s=0.01), FakeSide(steady(3e-5), tick_s=0.01)
+        series = take_turns(base, head, PLAN, head_leads=False)
+        assert [piece.calls for piece in base.slices[:5]] == [1, 1, 10, 100, 1000]
+        assert base.slices[5].calls == 1334
+        assert all(turn.base.wall_s == pytest.approx(0.04) for turn in series.turns)
+
+    @pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf])
+    def test_a_time_that_is_no_number_is_refused(self, seconds: float) -> None:
+        with pytest.raises(MeasureError, match="3 calls were timed at"):
+            Slice(calls=3, wall_s=seconds, cpu_s=0.1)
+        with pytest.raises(MeasureError, match="3 calls were timed at"):
+            Slice(calls=3, wall_s=0.1, cpu_s=seconds)
+
+    def test_a_slice_without_a_call_is_refused(self) -> None:
+        with pytest.raises(MeasureError, match="0 calls were timed at"):
+            Slice(calls=0, wall_s=0.1, cpu_s=0.1)
+
+
+@pytest.mark.parametrize("name", ["slice_s", "warmup_s", "warmup_limit_s", "side_s"])
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])
+def test_a_plan_without_time_is_refused(name: str, seconds: float) -> None:
+    with pytest.raises(ValueError, match="times above zero"):
+        TurnPlan(**{name: seconds})

@@ -51,7 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also count with torch's FlopCounterMode and fvcore, and explain each difference",
     )
-    parser.add_argument("--latency", action="store_true", help="time further calls as well")
+    parser.add_argument(
+        "--latency",
+        action="store_true",
+        help="time further calls as well, and hold them to the machine's roof",
+    )
     parser.add_argument(
         "--lines", action="store_true", help="show the source lines that spent the most"
     )
@@ -122,7 +126,9 @@ def _measured(fn: Callable[..., Any], inputs: list[Any], args: argparse.Namespac
         )
         if args.latency:
             timed = with_backward(fn) if args.train else fn
-            return time_call(measurement, LatencyTimer(), timed, tuple(inputs), {})
+            return time_call(
+                measurement, LatencyTimer(), timed, tuple(inputs), {}, has_utilization=True
+            )
     return measurement
 
 

@@ -30,6 +30,8 @@ _DID: Final = {
     "latency_p95": "took {} at p95",
     "latency_p99": "took {} at p99",
     "throughput": "reached {}",
+    "flops_per_second": "reached {}",
+    "utilization": "reached {} of the roof",
 }
 """What a test did, by metric; one that the test records is not here."""
 

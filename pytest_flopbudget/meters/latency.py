@@ -65,7 +65,7 @@ class LatencyTimer:
             )
 
     def __enter__(self) -> LatencyTimer:
-        self._quiet.enter_context(_quiet_process(self.threads))
+        self._quiet.enter_context(quiet_process(self.threads))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -83,7 +83,7 @@ class LatencyTimer:
         propagates; threads, garbage collector and random state are restored.
         """
         series = _Series(fn, args, kwargs, self.clock)
-        with preserved_random_state(), _quiet_process(self.threads):
+        with preserved_random_state(), quiet_process(self.threads):
             warmup, is_steady = self._warm_up(series)
             rounds = self._take_rounds(series)
         return self._summary(series, rounds, warmup_rounds=warmup, is_steady=is_steady)
@@ -233,7 +233,7 @@ def _calls_for(round_s: float, call_s: float) -> int:
 
 
 @contextmanager
-def _quiet_process(threads: int) -> Iterator[None]:
+def quiet_process(threads: int) -> Iterator[None]:
     """A block with so many torch threads, and no garbage collection in the middle of a round."""
     was_collecting = gc.isenabled()
     torch = sys.modules.get("torch")

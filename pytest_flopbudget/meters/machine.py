@@ -44,15 +44,13 @@ def machine_facts(
     `governor`, `system`, `arch`; what torch was built with and uses, once it is imported;
     `ci` and `runner` where the environment tells them. What cannot be found out is left out.
     """
-    limits = list(_memory_limits(root))
-    sizes = [*_memory_sizes(root), *limits]
     facts: dict[str, object] = {
         "cpu": _cpu_model(root) or platform.machine(),
         "cpu_flags": _cpu_flags(root) or None,
         "cores": usable_cores(root),
         "cpu_quota": min(_cpu_quotas(root), default=None),
-        "memory_bytes": min(sizes, default=None),
-        "memory_limit_bytes": min(limits, default=None),
+        "memory_bytes": machine_memory_bytes(root),
+        "memory_limit_bytes": min(_memory_limits(root), default=None),
         "governor": _governor(root) or None,
         "system": platform.system(),
         "arch": platform.machine(),
@@ -91,6 +89,22 @@ def usable_cores(root: Path = Path("/")) -> int:
     else:
         cores = os.cpu_count() or 1
     return min([cores, *(max(1, math.ceil(quota)) for quota in _cpu_quotas(root))])
+
+
+def machine_memory_bytes(root: Path = Path("/")) -> int | None:
+    """The smallest of the machine's memory and the limits of the groups above this process."""
+    return min((*_memory_sizes(root), *_memory_limits(root)), default=None)
+
+
+def last_level_cache_bytes(root: Path = Path("/")) -> int | None:
+    """The size of the largest cache that the first processor has, or shares."""
+    sizes = []
+    for path in (root / "sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        # The kernel writes all of them in KiB.
+        amount = _text(path).strip().removesuffix("K")
+        if amount.isdigit():
+            sizes.append(1024 * int(amount))
+    return max(sizes, default=None)
 
 
 def _torch_facts() -> dict[str, object]:

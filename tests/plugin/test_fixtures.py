@@ -267,6 +267,55 @@ def test_what_is_inconclusive_fails_the_run_only_where_that_is_asked_for(
     assert ran.words.count(said) == code
 
 
+def test_a_timed_test_is_held_to_the_roof_where_that_is_asked_for(suite: Suite) -> None:
+    suite.write(
+        """
+        import pytest_flopbudget.session.testrun as testrun
+        from pytest_flopbudget import LatencyTimer
+        from pytest_flopbudget.meters import rates
+
+        @pytest.fixture(autouse=True)
+        def scripted(monkeypatch):
+            # From each look at the clock to the next it is 2^-10 s.
+            now = [0.0]
+            def clock():
+                now[0] += 2.0**-10
+                return now[0]
+            timer = lambda: LatencyTimer(clock=clock, time_limit_s=0.0)
+            monkeypatch.setattr(testrun, "_timer", timer)
+            monkeypatch.setattr(rates, "rate_of", lambda dtype, threads: 2.0**30)
+
+        @pytest.mark.flop_budget(utilization={"min": "10%"}, flops_per_second="1 GFLOP/s")
+        def test_floats(): product()
+
+        @pytest.mark.flop_budget(utilization={"min": "50%"})
+        def test_far_below(): product()
+
+        @pytest.mark.flop_budget(flops_per_second={"min": 1})
+        def test_integers():
+            torch.ones(2, 2, dtype=torch.int32) @ torch.ones(2, 2, dtype=torch.int32)
+
+        @pytest.mark.latency_budget("1 s")
+        def test_unasked(): product()
+        """
+    )
+    ran = suite.run()
+    # 196608 FLOP in 2^-10 s are 201326592 FLOP/s: 0.1875 of 2^30.
+    assert ran.test("test_floats").measurements[0].values["utilization"].value == 0.1875
+    assert set(ran.verdicts("test_floats")) == {
+        ("", "utilization", "within"),
+        ("", "flops_per_second", "within"),
+    }
+    assert "test_far_below reached 0.1875 of the roof" in ran.words
+    assert ran.verdicts("test_integers") == [("", "flops_per_second", "not measured")]
+    assert "flops_per_second: the region does no floating-point arithmetic: it" in ran.words
+    values = ran.test("test_unasked").measurements[0].values
+    assert values["flops_per_second"].value == 201326592
+    assert "utilization" not in values
+    asked = suite.run("--flopbudget-latency=always", "-k", "unasked")
+    assert asked.test("test_unasked").measurements[0].values["utilization"].value == 0.1875
+
+
 def test_a_warm_up_that_never_ends_steady_is_said(suite: Suite) -> None:
     suite.write(
         """

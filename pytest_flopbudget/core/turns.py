@@ -36,12 +36,19 @@ class Slice:
     """For all the calls together. Zero, or less, where the clock was too coarse to tell."""
     cpu_s: float
     """CPU time of the whole process, all its threads, for all the calls together."""
+    queued_s: float = 0.0
+    """Time for which the thread that calls could have run, and other processes had the CPUs;
+    0 where the system does not tell. Linux does, in nanoseconds, as the second number of
+    `/proc/thread-self/schedstat`; read it between the two readings of the wall clock, or a
+    preemption from one reading to the other makes it the longer of the two."""
 
     def __post_init__(self) -> None:
-        if self.calls < 1 or not (math.isfinite(self.wall_s) and math.isfinite(self.cpu_s)):
+        times = self.wall_s, self.cpu_s, self.queued_s
+        if self.calls < 1 or not all(map(math.isfinite, times)):
             raise MeasureError(
                 f"{self.calls} calls were timed at {self.wall_s} s, {self.cpu_s} s of them on the "
-                "CPU: no such times can be compared; run it again"
+                f"CPU and {self.queued_s} s waiting for one: no such times can be compared; "
+                "run it again"
             )
 
 

@@ -233,6 +233,8 @@ class TestClock:
             Slice(calls=3, wall_s=seconds, cpu_s=0.1)
         with pytest.raises(MeasureError, match="3 calls were timed at"):
             Slice(calls=3, wall_s=0.1, cpu_s=seconds)
+        with pytest.raises(MeasureError, match="3 calls were timed at"):
+            Slice(calls=3, wall_s=0.1, cpu_s=0.1, queued_s=seconds)
 
     def test_a_slice_without_a_call_is_refused(self) -> None:
         with pytest.raises(MeasureError, match="0 calls were timed at"):

@@ -145,7 +145,6 @@ class _Paced:
         self._side = side
         self._plan = plan
         self._calls = 1
-        self._warmup_slices = 0
         self._warmup_calls = 0
         self._warmup_s = 0.0
         self._call_times: list[float] = []
@@ -166,18 +165,15 @@ class _Paced:
     def warm_up(self) -> None:
         """One slice that counts for the warm-up alone."""
         piece = self.run()
-        self._warmup_slices += 1
         self._warmup_calls += piece.calls
         self._warmup_s += piece.wall_s
-        # In a short slice the clock's own cost weighs, which would look like a drift.
-        if piece.wall_s >= self._plan.slice_s / 2:
-            self._call_times.append(piece.wall_s / piece.calls)
+        self._call_times.append(piece.wall_s / piece.calls)
 
     def is_warm(self) -> bool:
         """Whether the warm-up was long enough and ended steady, or must end."""
         # Slices end it, too, where the clock stands still.
         most_slices = _GROWING_SLICES + self._plan.warmup_limit_s / self._plan.slice_s
-        if self._warmup_s >= self._plan.warmup_limit_s or self._warmup_slices >= most_slices:
+        if self._warmup_s >= self._plan.warmup_limit_s or len(self._call_times) >= most_slices:
             return True
         return (
             self._warmup_s >= self._plan.warmup_s

@@ -32,7 +32,8 @@ class Rules:
     err by no more than `error`, however the looks depend on each other and whatever stops the
     series in between. Equal parts are Pocock's choice among the spending functions: keeping
     more for the last look would find a little more under noise, and later.
-    Sources: Pocock, Biometrika 64 (1977), 191; Lan and DeMets, Biometrika 70 (1983), 659.
+    Sources: Pocock, Biometrika 64 (1977), 191; Lan and DeMets, Biometrika 70 (1983), 659;
+    Wassmer and Brannath, Group Sequential and Confirmatory Adaptive Designs (2016).
 
     On normal logarithms, with +3 % allowed and the defaults, a true +5 % is found in more
     than 99.9 % of the cases after 5.0 pairs where pairs differ by 1 %, and in 99 % after 6.4

@@ -21,7 +21,6 @@ from typing import Final
 
 from pytest_flopbudget.ab.environment import import_path
 from pytest_flopbudget.ab.git import Git, git_in
-from pytest_flopbudget.ab.signals import ending_cleanly
 from pytest_flopbudget.ab.trees import TreeError, checkout
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.github.base import base_commit
@@ -49,10 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         pytest_args = _split(args.pytest_args)
         if args.side == "head":
             return _pytest(pytest_args, report, directory=Path.cwd(), environ=os.environ)
-        with ending_cleanly():
-            missing = run_base(
-                git_in(Path.cwd()), pytest_args, report, ref=args.base_ref, environ=os.environ
-            )
+        missing = run_base(
+            git_in(Path.cwd()), pytest_args, report, ref=args.base_ref, environ=os.environ
+        )
     except FlopBudgetError as error:
         sys.stderr.write(f"flopbudget {args.side}: error: {error}\n")
         return 2
@@ -82,7 +80,6 @@ def run_base(
         with checkout(git.directory, sha, Path(parent) if parent else None) as tree:
             # Folded in the log, so that a failure of the base is not taken for one of the head.
             sys.stdout.write(f"::group::pytest on the base commit {sha[:7]}\n")
-            sys.stdout.writelines(f"{note}\n" for note in tree.notes)
             exit_code = _pytest(
                 pytest_args,
                 report,

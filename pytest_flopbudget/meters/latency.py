@@ -180,11 +180,11 @@ class _Series:
         """Seconds per call over one round."""
         fn, args, kwargs = self._fn, self._args, self._kwargs
         calls = repeat(None, self.calls_per_round)
-        _synchronize()
+        synchronize()
         start = self._clock()
         for _ in calls:
             fn(*args, **kwargs)
-        _synchronize()
+        synchronize()
         return (self._clock() - start) / self.calls_per_round
 
     def calibrate(self, time_limit_s: float) -> list[float]:
@@ -252,7 +252,7 @@ def quiet_process(threads: int) -> Iterator[None]:
             torch.set_num_threads(threads_before)
 
 
-def _synchronize() -> None:
+def synchronize() -> None:
     """Wait for what was launched on the current CUDA device.
 
     Wherever CUDA is in use, not only where an argument is on it: a model, or a closure,

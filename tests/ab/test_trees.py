@@ -280,10 +280,7 @@ class TestSubmodules:
             (tmp_path / name).rename(tmp_path / f"{name} is away")
         base, head = git(here, "rev-parse", "HEAD~1"), git(here, "rev-parse", "HEAD")
         before = state(here)
-        modules = [
-            here / ".git/modules/lib/out er",
-            here / ".git/modules/lib/out er/modules/deep in",
-        ]
+        outer = here / ".git/modules/lib/out er"
         with checkout(here, base) as old, checkout(here, head) as new:
             files = {"a": "2", "lib/out er/o": "1", "lib/out er/deep in/i": "1"}
             found = contents(old.root)

@@ -22,6 +22,7 @@ _DID: Final = {
     "peak_memory": "needed {} at its peak",
     "activation_memory": "allocated {} of its peak",
     "allocator_peak": "took {} of the allocator at its peak",
+    "cuda_peak_memory": "took {} of the CUDA allocator at its peak",
     "ops": "dispatched {} operators",
     "params": "has {} parameters",
     "trainable_params": "has {} trainable parameters",

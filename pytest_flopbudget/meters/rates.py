@@ -83,6 +83,7 @@ def flops_by_dtype(
 ) -> dict[str, int]:
     """The FLOPs of one more call, by the dtype that they ran in, with torch's names.
 
+    Such as `float32`, or `float32 on cuda` where that is not the CPU.
     The counting pass keeps no dtypes, which would cost every operator of every test. The
     random state is left as it was; an exception of the code propagates.
     """
@@ -125,8 +126,9 @@ class _DtypeMode(CountingMode):
 
 
 def _dtype_of(values: tuple[Any, ...]) -> str:
-    """The floating-point dtype of the first tensor that has one."""
+    """The floating-point dtype of the first tensor that has one, and its device but for the CPU."""
     for tensor in tensors_in(values):
         if tensor.is_floating_point() or tensor.is_complex():
-            return str(tensor.dtype).removeprefix("torch.")
+            name = str(tensor.dtype).removeprefix("torch.")
+            return name if tensor.device.type == "cpu" else f"{name} on {tensor.device.type}"
     return _NONE

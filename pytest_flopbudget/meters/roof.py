@@ -92,7 +92,9 @@ def rate_of(dtype: str, threads: int) -> float:
     dtype: torch's name, such as `float32`. Raises MeasureError where there is none.
     """
     if dtype not in RATED:
-        raise MeasureError(f"the rate of {dtype} is not measured; it is of {', '.join(RATED)}")
+        raise MeasureError(
+            f"the rate of {dtype} is not measured, but of {', '.join(RATED)} on the CPU"
+        )
     with quiet_process(threads):
         return gemm_rate(getattr(torch, dtype))
 

@@ -95,9 +95,10 @@ def digits_or_interval(value: Value, metric: str) -> str:
 
 def samples_words(samples: Samples) -> str:
     """How the latencies of one measurement were taken."""
+    place = f"on {clean(samples.device)}, " if samples.device else ""
     return (
         f"latency: {plural(samples.rounds, 'round')}, {plural(samples.threads, 'thread')}, "
-        f"intervals at {percent(samples.confidence)}"
+        f"{place}intervals at {percent(samples.confidence)}"
         + ("" if samples.is_steady else ", never steady")
     )
 

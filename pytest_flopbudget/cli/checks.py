@@ -132,7 +132,9 @@ def _cuda_check() -> Check:
     import torch
 
     if torch.cuda.is_available():
-        return _ok("cuda", f"{torch.cuda.get_device_name()}; timed calls wait for the device")
+        return _ok(
+            "cuda", f"{torch.cuda.get_device_name()}; what runs on it is timed by its own clock"
+        )
     return _absent("cuda", "no CUDA device: counts are exact all the same, latency is the CPU's")
 
 

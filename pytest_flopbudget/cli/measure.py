@@ -114,6 +114,7 @@ def _measured(fn: Callable[..., Any], inputs: list[Any], args: argparse.Namespac
 
     from pytest_flopbudget.meters.latency import LatencyTimer
     from pytest_flopbudget.meters.measure import measure, time_call, with_backward
+    from pytest_flopbudget.session.lock import machine_lock
 
     if isinstance(fn, torch.nn.Module):
         fn.train(args.train)
@@ -126,9 +127,10 @@ def _measured(fn: Callable[..., Any], inputs: list[Any], args: argparse.Namespac
         )
         if args.latency:
             timed = with_backward(fn) if args.train else fn
-            return time_call(
-                measurement, LatencyTimer(), timed, tuple(inputs), {}, has_utilization=True
-            )
+            with machine_lock():
+                return time_call(
+                    measurement, LatencyTimer(), timed, tuple(inputs), {}, has_utilization=True
+                )
     return measurement
 
 

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, Final, final
@@ -57,6 +57,8 @@ class LatencyTimer:
     """Rounds taken however narrow the interval, as far as the time allows."""
     clock: Callable[[], float] = time.perf_counter
     """Seconds since any moment."""
+    exclusive: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Entered around every measurement, such as what keeps other processes from timing."""
     _quiet: ExitStack = field(default_factory=ExitStack, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -84,7 +86,7 @@ class LatencyTimer:
         propagates; threads, garbage collector and random state are restored.
         """
         series = _Series(fn, args, kwargs, self.clock)
-        with preserved_random_state(), quiet_process(self.threads):
+        with self.exclusive(), preserved_random_state(), quiet_process(self.threads):
             warmup, is_steady = self._warm_up(series)
             rounds = self._take_rounds(series)
         return self._summary(series, rounds, warmup_rounds=warmup, is_steady=is_steady)

@@ -103,11 +103,28 @@ def test_timed_tests_never_overlap_also_when_a_worker_is_killed_while_it_times(
         from pytest_flopbudget import LatencyTimer
         import pytest_flopbudget.session.testrun as testrun
 
+        def inside_of(tmp_path_factory):
+            return (tmp_path_factory.getbasetemp().parent / "inside").open("a")
+
+        @pytest.mark.flop_budget(ops=3)
+        @pytest.mark.parametrize("n", range(4))  # two for each worker to begin with
+        def test_timer(n, tmp_path_factory, latency_timer, flopbudget):
+            inside = inside_of(tmp_path_factory)
+            latency_timer.time_limit_s = 0.1
+
+            def alone():
+                fcntl.flock(inside, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                product()
+                fcntl.flock(inside, fcntl.LOCK_UN)
+
+            latency_timer(alone)
+            flopbudget(product)
+
         @pytest.mark.latency_budget("100 s")
         @pytest.mark.parametrize("n", range(6))
         def test_it(n, tmp_path_factory, monkeypatch, flopbudget):
             monkeypatch.setattr(testrun, "_timer", lambda: LatencyTimer(time_limit_s=0.1))
-            inside = (tmp_path_factory.getbasetemp().parent / "inside").open("a")
+            inside = inside_of(tmp_path_factory)
             calls = []
 
             def alone():
@@ -124,6 +141,7 @@ def test_timed_tests_never_overlap_also_when_a_worker_is_killed_while_it_times(
     )
     ran = suite.run_apart("-n2")
     others = [f"test_it[{n}]" for n in (0, 2, 3, 4, 5)]
-    assert ran.endings == {"test_it[1]": "failed", **dict.fromkeys(others, "passed")}
+    endings = dict.fromkeys([*(f"test_timer[{n}]" for n in range(4)), *others], "passed")
+    assert ran.endings == {"test_it[1]": "failed", **endings}
     for name in others:
         assert ran.verdicts(name) == [("", "latency", "within")]

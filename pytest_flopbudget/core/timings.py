@@ -1,0 +1,172 @@
+"""What side-by-side timings say in a comparison: a row and a verdict for each region."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+from pytest_flopbudget.core.comparison import Delta, Place
+from pytest_flopbudget.core.measurement import Value
+from pytest_flopbudget.core.metrics import Better, metric_named
+from pytest_flopbudget.core.quantity import format_change
+from pytest_flopbudget.core.ratios import Ratio
+from pytest_flopbudget.core.reasons import who
+from pytest_flopbudget.core.report import Report, TestReport
+from pytest_flopbudget.core.side_by_side import (
+    OF_THE_MEDIAN,
+    SideBySide,
+    Timed,
+    TimedOutcome,
+    growth_limit,
+    is_implied,
+)
+from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
+
+_OUTCOMES: Final = {
+    TimedOutcome.REGRESSED: Outcome.REGRESSED,
+    TimedOutcome.WITHIN: Outcome.WITHIN,
+    TimedOutcome.UNSTABLE: Outcome.INCONCLUSIVE,
+    TimedOutcome.NOT_TIMED: Outcome.NO_BASELINE,
+}
+_FINE: Final = frozenset({Outcome.WITHIN, Outcome.IMPROVED})
+_COMMIT: Final = 9
+
+
+def usable_timings(base: Report | None, head: Report) -> SideBySide | None:
+    """The head's timings, unless they were taken beside another base than this one."""
+    timings = head.side_by_side
+    return timings if timings is not None and not _is_other_base(timings, base) else None
+
+
+def timing_notes(base: Report | None, head: Report) -> Iterator[str]:
+    """What a reader must know of the head's timings, in a sentence each."""
+    timings = head.side_by_side
+    if timings is None:
+        return
+    if base is not None and _is_other_base(timings, base):
+        commit = base.git.commit[:_COMMIT] if base.git else "of no known commit"
+        yield (
+            f"the latencies were taken beside {timings.base[:_COMMIT]}, and this base is "
+            f"{commit}: they say nothing of it"
+        )
+        return
+    if timings.is_dirty:
+        yield "what was timed has changes that are not committed"
+    yield from timings.notes
+
+
+def timed_of(timings: SideBySide | None) -> Mapping[str, tuple[Timed, ...]]:
+    """What was timed, by the id of its test."""
+    found: dict[str, list[Timed]] = {}
+    for timed in timings.tests if timings else ():
+        found.setdefault(timed.test, []).append(timed)
+    return {test: tuple(every) for test, every in found.items()}
+
+
+def timed_delta(test: TestReport, timed: Timed) -> Delta:
+    """The row of one region, with its verdict.
+
+    Its metric is the one whose growth is judged: the latency, or a throughput that a budget
+    bounds. The amounts are the medians by the wall clock. The verdict's value is the base's
+    amount times the ratio, which the paired turns know better than the two medians do.
+    """
+    limit = growth_limit(test, timed.region)
+    name = limit.metric if limit is not None and limit.metric in OF_THE_MEDIAN else "latency"
+    delta = Delta(
+        place=Place(test=test.id, file=test.file, line=test.line, region=timed.region, metric=name),
+        limit=limit,
+        timed=timed,
+        verdict=Verdict(
+            region=timed.region,
+            metric=name,
+            outcome=Outcome.IMPROVED
+            if timed.outcome is TimedOutcome.WITHIN and timed.is_faster
+            else _OUTCOMES[timed.outcome],
+            reason=f"{who(test.id.rpartition('::')[2], timed.region)} {timed.reason}",
+            severity=timed.severity,
+        ),
+    )
+    return delta if timed.ratio is None else _with_amounts(delta, timed.ratio, timed.allowed)
+
+
+def _with_amounts(delta: Delta, ratio: Ratio, allowed: float) -> Delta:
+    is_rate = metric_named(delta.place.metric).better is Better.HIGHER
+
+    def amount(seconds: float) -> float:
+        return 1 / seconds if is_rate else seconds
+
+    return replace(
+        delta,
+        base=Value(value=amount(ratio.base_s)),
+        head=Value(value=amount(ratio.head_s)),
+        verdict=delta.verdict
+        and replace(
+            delta.verdict,
+            value=amount(ratio.base_s * ratio.estimate),
+            bound=amount(ratio.base_s * (1 + allowed)),
+        ),
+    )
+
+
+def with_timings(judged: Iterable[Delta], timed: Mapping[str, Delta]) -> Iterator[Delta]:
+    """The verdicts of one test, with those of its timings in the place of what they settle.
+
+    timed: the rows of the test's regions. A limit that is broken in the head's own run, or
+    open in it, stays so, beside what the timings say of the growth.
+    """
+    silent: set[str] = set()
+    for delta in judged:
+        row = timed.get(delta.place.region)
+        if row is None or delta.verdict is None or row.verdict is None:
+            yield delta
+            continue
+        if _is_settled(delta, delta.verdict, row, row.verdict):
+            continue
+        yield delta
+        if delta.place.metric == row.place.metric and _says_less(row.verdict, delta.verdict):
+            silent.add(delta.place.region)
+    yield from (row for region, row in timed.items() if region not in silent)
+
+
+def _is_settled(delta: Delta, verdict: Verdict, row: Delta, by: Verdict) -> bool:
+    """Whether the timing of the region says all that this verdict leaves to be said."""
+    if delta.place.metric not in OF_THE_MEDIAN:
+        return False
+    is_same = delta.place.metric == row.place.metric
+    if verdict.outcome is Outcome.NO_BASELINE:
+        limit, other = delta.limit, row.limit
+        return is_same or (limit is not None and other is not None and is_implied(limit, other))
+    return is_same and verdict.outcome in _FINE and by.outcome in _FINE | BROKEN
+
+
+def _says_less(timing: Verdict, verdict: Verdict) -> bool:
+    """Whether the timing adds nothing to a verdict of the same metric that stays."""
+    if verdict.outcome in BROKEN:
+        return timing.outcome not in BROKEN
+    return timing.outcome in _FINE
+
+
+def timing_reason(outcome: TimedOutcome, ratio: Ratio, allowed: float) -> str:
+    """What several pairs of runs say of a region, such as `took +12 % of the base's time`.
+
+    Without the region's name, as `Timed.reason` is to be.
+    """
+    sure = f"{100 * ratio.confidence:.3g} % interval"
+    interval = f"{format_change(1, ratio.low)} to {format_change(1, ratio.high)}"
+    text = (
+        f"changed its time by {format_change(1, ratio.estimate)} beside the base "
+        f"({sure} {interval} over {ratio.pairs} pairs, {ratio.witness.value.upper()} time"
+        f"), allowed {_allowed(allowed)}, noise {100 * ratio.noise:.2g} %"
+    )
+    if outcome is TimedOutcome.UNSTABLE:
+        return f"{text}: unstable, not gated"
+    return text
+
+
+def _allowed(growth: float) -> str:
+    return format_change(1, 1 + growth) if growth else "no growth"
+
+
+def _is_other_base(timings: SideBySide, base: Report | None) -> bool:
+    return base is not None and (base.git is None or base.git.commit != timings.base)

@@ -20,10 +20,9 @@ from pytest_flopbudget.core.turns import Slice, TurnSeries
 FEWEST_PAIRS: Final = 2
 """One pair has no spread, and so no interval."""
 _BUSY_SHARE: Final = 0.9
-"""Which slice, counted from the least busy one, says whether a side computes all the time: a
-neighbour may rob nine slices of ten, and what sleeps does so in more than nine."""
+"""Which slice, counted from the least busy one, says whether a side computes all the time."""
 _ONE_THREAD: Final = (0.95, 1.05)
-"""CPU time per wall time of what computes all the time on one thread."""
+"""CPU and queued time per wall time of what computes all the time on one thread."""
 _EVEN: Final = 0.5
 """The confidence of a coin: Student's t is then 0."""
 _WIDEST: Final = 690.0
@@ -105,14 +104,17 @@ def witness(series: Sequence[TurnSeries]) -> Witness:
 
     A neighbour that takes the CPU away lengthens wall time and hardly CPU time. But CPU time
     does not see a side wait, and sees all threads of one that has several. So it serves only
-    if CPU and wall time agree to 5 % on both sides, in the slices that were robbed least: the
-    0.9 quantile of their quotient, over all pairs. A clock too coarse for a slice is no witness.
+    if it agrees with wall time to 5 % on both sides, once the time queued for a CPU is added,
+    in the slices that were robbed least: the 0.9 quantile of the quotient, over all pairs. A
+    neighbour that the system does not tell of may so rob nine slices in ten. A clock too
+    coarse for a slice is no witness.
     """
     turns = [turn for pair in series for turn in pair.turns]
     for slices in ([turn.base for turn in turns], [turn.head for turn in turns]):
         if not slices or any(min(piece.cpu_s, piece.wall_s) <= 0 for piece in slices):
             return Witness.WALL
-        share = percentile([piece.cpu_s / piece.wall_s for piece in slices], _BUSY_SHARE)
+        shares = [(piece.cpu_s + piece.queued_s) / piece.wall_s for piece in slices]
+        share = percentile(shares, _BUSY_SHARE)
         if not _ONE_THREAD[0] <= share <= _ONE_THREAD[1]:
             return Witness.WALL
     return Witness.CPU

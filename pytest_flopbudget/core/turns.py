@@ -36,12 +36,19 @@ class Slice:
     """For all the calls together. Zero, or less, where the clock was too coarse to tell."""
     cpu_s: float
     """CPU time of the whole process, all its threads, for all the calls together."""
+    queued_s: float = 0.0
+    """Time for which the thread that calls could have run, and other processes had the CPUs;
+    0 where the system does not tell. Linux does, in nanoseconds, as the second number of
+    `/proc/thread-self/schedstat`; read it between the two readings of the wall clock, or a
+    preemption from one reading to the other makes it the longer of the two."""
 
     def __post_init__(self) -> None:
-        if self.calls < 1 or not (math.isfinite(self.wall_s) and math.isfinite(self.cpu_s)):
+        times = self.wall_s, self.cpu_s, self.queued_s
+        if self.calls < 1 or not all(map(math.isfinite, times)):
             raise MeasureError(
                 f"{self.calls} calls were timed at {self.wall_s} s, {self.cpu_s} s of them on the "
-                "CPU: no such times can be compared; run it again"
+                f"CPU and {self.queued_s} s waiting for one: no such times can be compared; "
+                "run it again"
             )
 
 
@@ -138,7 +145,6 @@ class _Paced:
         self._side = side
         self._plan = plan
         self._calls = 1
-        self._warmup_slices = 0
         self._warmup_calls = 0
         self._warmup_s = 0.0
         self._call_times: list[float] = []
@@ -159,18 +165,15 @@ class _Paced:
     def warm_up(self) -> None:
         """One slice that counts for the warm-up alone."""
         piece = self.run()
-        self._warmup_slices += 1
         self._warmup_calls += piece.calls
         self._warmup_s += piece.wall_s
-        # In a short slice the clock's own cost weighs, which would look like a drift.
-        if piece.wall_s >= self._plan.slice_s / 2:
-            self._call_times.append(piece.wall_s / piece.calls)
+        self._call_times.append(piece.wall_s / piece.calls)
 
     def is_warm(self) -> bool:
         """Whether the warm-up was long enough and ended steady, or must end."""
         # Slices end it, too, where the clock stands still.
         most_slices = _GROWING_SLICES + self._plan.warmup_limit_s / self._plan.slice_s
-        if self._warmup_s >= self._plan.warmup_limit_s or self._warmup_slices >= most_slices:
+        if self._warmup_s >= self._plan.warmup_limit_s or len(self._call_times) >= most_slices:
             return True
         return (
             self._warmup_s >= self._plan.warmup_s

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable
-from pathlib import Path
-from typing import TypeAlias
+from typing import Final
 
+from pytest_flopbudget.ab.git import Git
 from pytest_flopbudget.github.event import Event, MergeGroup, PullRequest
 from pytest_flopbudget.github.rest import GitHubError
 
-Git: TypeAlias = Callable[..., "str | None"]
-"""Runs git with the arguments given: its output without the line end, None when it fails."""
-
-_FETCH_HELP = "check out with 'fetch-depth: 2', or with credentials, so that it can be fetched"
-
-
-def git_in(directory: Path) -> Git:
-    """Git as run in this directory. What it complains of goes to our standard error."""
-
-    def git(*arguments: str) -> str | None:
-        done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
-            ["git", *arguments],  # noqa: S607 - the runner's own git
-            cwd=directory,
-            stdout=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    return git
+_FETCH_HELP: Final = (
+    "check out with 'fetch-depth: 2', or with credentials, so that it can be fetched"
+)
 
 
 def base_commit(git: Git, event: Event, ref: str) -> str | None:

@@ -18,10 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from pytest_flopbudget.ab.git import Git, git_in
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.legs import Leg, check_leg_name, leg_to_json
 from pytest_flopbudget.github.artifacts import MEMBER
-from pytest_flopbudget.github.base import Git, base_commit, git_in
+from pytest_flopbudget.github.base import base_commit
 from pytest_flopbudget.github.baselines import artifact, branch, file
 from pytest_flopbudget.github.baselines.baseline import Baseline
 from pytest_flopbudget.github.baselines.branch import BRANCH, Store

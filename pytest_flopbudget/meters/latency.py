@@ -65,7 +65,7 @@ class LatencyTimer:
             )
 
     def __enter__(self) -> LatencyTimer:
-        self._quiet.enter_context(_quiet_process(self.threads))
+        self._quiet.enter_context(quiet_process(self.threads))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -83,7 +83,7 @@ class LatencyTimer:
         propagates; threads, garbage collector and random state are restored.
         """
         series = _Series(fn, args, kwargs, self.clock)
-        with preserved_random_state(), _quiet_process(self.threads):
+        with preserved_random_state(), quiet_process(self.threads):
             warmup, is_steady = self._warm_up(series)
             rounds = self._take_rounds(series)
         return self._summary(series, rounds, warmup_rounds=warmup, is_steady=is_steady)
@@ -180,11 +180,11 @@ class _Series:
         """Seconds per call over one round."""
         fn, args, kwargs = self._fn, self._args, self._kwargs
         calls = repeat(None, self.calls_per_round)
-        _synchronize()
+        synchronize()
         start = self._clock()
         for _ in calls:
             fn(*args, **kwargs)
-        _synchronize()
+        synchronize()
         return (self._clock() - start) / self.calls_per_round
 
     def calibrate(self, time_limit_s: float) -> list[float]:
@@ -233,7 +233,7 @@ def _calls_for(round_s: float, call_s: float) -> int:
 
 
 @contextmanager
-def _quiet_process(threads: int) -> Iterator[None]:
+def quiet_process(threads: int) -> Iterator[None]:
     """A block with so many torch threads, and no garbage collection in the middle of a round."""
     was_collecting = gc.isenabled()
     torch = sys.modules.get("torch")
@@ -252,7 +252,7 @@ def _quiet_process(threads: int) -> Iterator[None]:
             torch.set_num_threads(threads_before)
 
 
-def _synchronize() -> None:
+def synchronize() -> None:
     """Wait for what was launched on the current CUDA device.
 
     Wherever CUDA is in use, not only where an argument is on it: a model, or a closure,

@@ -6,6 +6,7 @@ a collected test has a budget or asks for the fixture; until then it costs nothi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +20,8 @@ from pytest_flopbudget.plugin.fixtures import (
 )
 from pytest_flopbudget.plugin.markers import declare_markers, has_marker
 from pytest_flopbudget.plugin.options import add_options, is_controller, read_options
-from pytest_flopbudget.plugin.state import COLLECTED
+from pytest_flopbudget.plugin.state import COLLECTED, TURNS
+from pytest_flopbudget.session.channel import VARIABLE
 
 if TYPE_CHECKING:
     from pytest_flopbudget.plugin.hooks import RunHooks
@@ -48,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
         check_update(options)
     if options.mode == "off":
         return
-    if options.needs_hooks or is_controller(config) or _mentions_us(config):
+    if _takes_turns(config) or options.needs_hooks or is_controller(config) or _mentions_us(config):
         _follow(config)
 
 
@@ -81,6 +83,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def _is_ours(item: pytest.Item) -> bool:
     return has_marker(item) or "flopbudget" in getattr(item, "fixturenames", ())
+
+
+def _takes_turns(config: pytest.Config) -> bool:
+    """Whether this process is a worker of `flopbudget ab`, which is then told what to run."""
+    if VARIABLE not in os.environ:
+        return False
+    from pytest_flopbudget.plugin.turns import TurnHooks
+    from pytest_flopbudget.session.turns import inherited_turns
+
+    turns = inherited_turns()
+    if turns is None:
+        return False
+    config.stash[TURNS] = turns
+    config.pluginmanager.register(TurnHooks(config, turns))
+    return True
 
 
 def _mentions_us(config: pytest.Config) -> bool:

@@ -33,7 +33,7 @@ from pytest_flopbudget.plugin.options import (
     selection_of,
     uncollected_of,
 )
-from pytest_flopbudget.plugin.state import RUN
+from pytest_flopbudget.plugin.state import RUN, TURNS
 from pytest_flopbudget.session.run import BudgetRun
 from pytest_flopbudget.session.testrun import Surroundings, TestRun
 
@@ -225,7 +225,7 @@ class RunHooks:
         if is_enforced and self._run.late_failures and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         self._report = self._whole_report(session)
-        if self._options.is_reported:
+        if self._options.is_reported and self._surroundings.turns is None:
             self._write(self._report, session)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -261,6 +261,7 @@ class RunHooks:
             machines=machines,
             baseline=None if baseline is None else {test.id: test for test in baseline.tests},
             baseline_machine={} if baseline is None else baseline.machine,
+            turns=self._config.stash.get(TURNS, None),
         )
 
     def _baseline(self, settings: ProjectSettings) -> Report | None:
@@ -295,7 +296,9 @@ class RunHooks:
         marked = marked_budgets(item, self._run.settings)
         test_id = plain_id(self._config, item.nodeid)
         budgets = resolve_budgets(test_id, marked, self._run.settings)
-        if not budgets and "flopbudget" not in getattr(item, "fixturenames", ()):
+        turns = self._surroundings.turns
+        is_wanted = turns is not None and test_id in turns.tests
+        if not (budgets or is_wanted or "flopbudget" in getattr(item, "fixturenames", ())):
             return None
         _, line, _ = item.location
         return TestReport(

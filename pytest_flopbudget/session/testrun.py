@@ -23,6 +23,7 @@ from pytest_flopbudget.session.references import named_measurements
 if TYPE_CHECKING:
     from pytest_flopbudget.meters.latency import LatencyTimer
     from pytest_flopbudget.meters.region import Region
+    from pytest_flopbudget.session.turns import Turns
 
 LATENCY_CHOICES: Final = ("auto", "always", "never")
 _NOTHING_TO_TIME: Final = "fake tensors compute nothing, so that there is nothing to time"
@@ -44,6 +45,8 @@ class Surroundings:
     """The tests of the baseline report by id, when there is one."""
     baseline_machine: Mapping[str, object] = field(default_factory=dict)
     """Facts of the machine that the baseline was measured on."""
+    turns: Turns | None = None
+    """What this process times by turns with another; nothing is timed alone then."""
 
 
 class TestRun:
@@ -167,6 +170,11 @@ class TestRun:
         self._recorded[metric] = _checked_value(metric, value, better, self._recorded)
 
     @property
+    def untimed(self) -> Mapping[str, str]:
+        """By region, why it cannot be called again to be timed."""
+        return self._unrepeatable
+
+    @property
     def measurements(self) -> Mapping[str, Measurement]:
         """Everything measured so far, by region name."""
         return self._measurements
@@ -202,6 +210,14 @@ class TestRun:
         """
         from pytest_flopbudget.meters.measure import time_call
 
+        turns = self._surroundings.turns
+        if turns is not None:
+            from pytest_flopbudget.session.turns import Place
+
+            is_call = not self.is_handed_out
+            place = Place(test=self._test.id, region=counted.name, is_call=is_call)
+            turns.take(place, fn, args, kwargs)
+            return
         try:
             with machine_lock():
                 timed = time_call(counted, _timer(), fn, args, kwargs)
@@ -214,6 +230,8 @@ class TestRun:
 
     def wants_latency(self, region: str) -> bool:
         """Whether this region is to be timed: a budget asks for it here, or all are timed."""
+        if self._surroundings.turns is not None:
+            return self._surroundings.turns.wants(self._test.id, region)
         when = self._surroundings.latency
         if when != "auto":
             return when == "always"

@@ -124,6 +124,60 @@ def neighbour_in_the_cache(source: Random, position: int, growth: float) -> Turn
     return neighbour(source, position, growth, cpu=1.15)
 
 
+class Machine:
+    """One clock for both sides of a pair, and a neighbour whose bursts take half of the CPU.
+
+    The bursts last 1 s on average, with 1.5 s between them.
+    """
+
+    def __init__(self, source: Random) -> None:
+        self._source = source
+        self._is_busy = source.random() < 0.4
+        self._left_s = self._next_s()
+
+    def _next_s(self) -> float:
+        return self._source.expovariate(1 / 1.0 if self._is_busy else 1 / 1.5)
+
+    def compute(self, cpu_s: float) -> float:
+        """Seconds of wall time that so much CPU time takes from now on."""
+        wall_s, rate = 0.0, 0.5 if self._is_busy else 1.0
+        while cpu_s > self._left_s * rate:
+            cpu_s -= self._left_s * rate
+            wall_s += self._left_s
+            self._is_busy = not self._is_busy
+            self._left_s = self._next_s()
+            rate = 0.5 if self._is_busy else 1.0
+        self._left_s -= cpu_s / rate
+        return wall_s + cpu_s / rate
+
+    def wait(self, wall_s: float) -> float:
+        """The same seconds: others' bursts go on, and do not lengthen a sleep."""
+        slept_s = wall_s
+        while wall_s > self._left_s:
+            wall_s -= self._left_s
+            self._is_busy = not self._is_busy
+            self._left_s = self._next_s()
+        self._left_s -= wall_s
+        return slept_s
+
+
+class Process:
+    """A side on that machine: every call computes, and may sleep."""
+
+    def __init__(
+        self, machine: Machine, source: Random, cpu_s: float, sleep_s: float = 0.0
+    ) -> None:
+        self._machine = machine
+        self._source = source
+        self._cpu_s = cpu_s * math.exp(source.gauss(0, 0.01))
+        self._sleep_s = sleep_s
+
+    def run(self, calls: int) -> Slice:
+        cpu_s = calls * self._cpu_s * math.exp(self._source.gauss(0, 0.01))
+        wall_s = self._machine.compute(cpu_s) + self._machine.wait(calls * self._sleep_s)
+        return Slice(calls=calls, wall_s=wall_s, cpu_s=cpu_s)
+
+
 NOISES: dict[str, Noise] = {
     "normal, 2.3 %": normal(0.023),
     "two modes": two_modes,

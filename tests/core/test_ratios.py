@@ -310,6 +310,29 @@ class TestWitness:
         series = TurnSeries(turns=tuple(turns), is_steady=True)
         assert witness([series]) is clock
 
+    def test_one_that_never_goes_away_does_not_where_the_system_tells_of_it(self) -> None:
+        # Five processes for one CPU: a fifth of every slice is computing.
+        robbed = Slice(calls=1, wall_s=0.2, cpu_s=0.04, queued_s=0.159)
+        series = TurnSeries(turns=(Turn(base=robbed, head=robbed),) * 6, is_steady=True)
+        assert witness([series]) is Witness.CPU
+        untold = replace(robbed, queued_s=0.0)
+        series = TurnSeries(turns=(Turn(base=robbed, head=untold),) * 6, is_steady=True)
+        assert witness([series]) is Witness.WALL
+
+    @pytest.mark.parametrize(
+        ("wall_s", "cpu_s", "queued_s"),
+        [
+            (0.2, 0.04, 0.08),  # sleeps 80 ms, and is robbed of as much
+            (0.2, 0.2, 0.1),  # two threads, each robbed of half
+        ],
+    )
+    def test_a_queue_hides_neither_sleep_nor_threads(
+        self, wall_s: float, cpu_s: float, queued_s: float
+    ) -> None:
+        odd = Slice(calls=1, wall_s=wall_s, cpu_s=cpu_s, queued_s=queued_s)
+        series = TurnSeries(turns=(Turn(base=odd, head=odd),) * 6, is_steady=True)
+        assert witness([series]) is Witness.WALL
+
     def test_a_side_that_sleeps_a_little_in_every_call_is_told_by_the_wall(self) -> None:
         # The head waits for 10 ms of each 50: on the CPU it has not changed at all.
         turn = Turn(base=piece(0.04), head=piece(0.05, cpu_s=0.04))

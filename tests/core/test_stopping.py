@@ -11,10 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flopbudget.core.errors import MeasureError
-from pytest_flopbudget.core.ratios import student_t
+from pytest_flopbudget.core.ratios import Witness, student_t
 from pytest_flopbudget.core.stopping import Decision, Rules, State, decide
+from pytest_flopbudget.core.turns import TurnPlan, TurnSeries, take_turns
 
-from .pairs import NOISES, decided, most_successes, normal, pair_of, pairs_with, two_modes
+from .pairs import (
+    NOISES,
+    Machine,
+    Noise,
+    Process,
+    decided,
+    most_successes,
+    normal,
+    pair_of,
+    pairs_with,
+    two_modes,
+)
 
 RULES = Rules(allowed=0.05)
 TABLED = Rules(allowed=0.05, error=0.015)
@@ -227,10 +239,10 @@ class TestFalseAlarms:
         found = count(noise, 1.0, Rules(allowed=0.0), runs=100)
         assert found[State.REGRESSED] <= most_successes(100, 0.01, 1e-3)
 
-    @pytest.mark.slow  # half a minute for each noise
+    @pytest.mark.slow  # up to a quarter of a minute for each noise
     def test_many_runs_say_the_same(self, noise: str) -> None:
-        found = count(noise, 1.0, Rules(allowed=0.0), runs=8000)
-        assert found[State.REGRESSED] <= most_successes(8000, 0.01, 1e-3)
+        found = count(noise, 1.0, Rules(allowed=0.0), runs=4000)
+        assert found[State.REGRESSED] <= most_successes(4000, 0.01, 1e-3)
 
 
 class TestErrors:
@@ -306,3 +318,36 @@ class TestPower:
         states = Counter(decided(normal(0.01), 1.05, RULES, source).state for _ in range(runs))
         # Each look is even; three of them find it above in 64 % of the cases.
         assert 0.5 < states[State.REGRESSED] / runs < 0.75
+
+
+def timed(source: Random, *, base: float, head: float, sleep_s: float = 0.0) -> Noise:
+    """Pairs that take their turns on one machine, beside a neighbour that comes and goes."""
+
+    def make(_: Random, position: int, growth: float) -> TurnSeries:
+        machine = Machine(source)
+        sides = [Process(machine, source, call_s, sleep_s) for call_s in (base, head * growth)]
+        return take_turns(sides[0], sides[1], TurnPlan(), head_leads=position % 2 == 1)
+
+    return make
+
+
+class TestFromTheClockToTheDecision:
+    @pytest.mark.parametrize("call_s", [0.0005, 0.005, 0.05])
+    @pytest.mark.parametrize(("growth", "expected"), [(1.0, State.WITHIN), (1.1, State.REGRESSED)])
+    def test_a_neighbour_hides_no_computing(
+        self, call_s: float, growth: float, expected: State
+    ) -> None:
+        source = Random(31)
+        noise = timed(source, base=call_s, head=call_s)
+        found = [decided(noise, growth, RULES, source) for _ in range(15)]
+        assert {one.state for one in found} == {expected}
+        assert {one.ratio.witness for one in found if one.ratio} == {Witness.CPU}
+
+    def test_a_side_that_sleeps_is_timed_by_the_wall(self) -> None:
+        source = Random(37)
+        noise = timed(source, base=0.005, head=0.005, sleep_s=0.005)
+        found = [decided(noise, 1.5, RULES, source) for _ in range(15)]
+        assert {one.state for one in found} == {State.REGRESSED}
+        assert {one.ratio.witness for one in found if one.ratio} == {Witness.WALL}
+        # A call of 5 + 5 ms became one of 7.5 + 5, beside a neighbour 10 + 5 and 15 + 5.
+        assert all(1.2 < one.ratio.estimate < 1.4 for one in found if one.ratio)

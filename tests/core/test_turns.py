@@ -132,6 +132,11 @@ class TestLength:
         assert turns[0].base.wall_s == pytest.approx(0.02)
         assert all(turn.base.wall_s == pytest.approx(0.04) for turn in turns[1:])
 
+    def test_a_pace_that_comes_and_goes_shortens_no_slice(self) -> None:
+        base = FakeSide(itertools.cycle([0.002, 0.004]))
+        turns = take_turns(base, FakeSide(steady(0.002)), PLAN, head_leads=False).turns
+        assert {turn.base.calls for turn in turns} == {20}
+
 
 class TestWarmUp:
     def test_a_slow_first_call_has_no_say(self) -> None:
@@ -167,6 +172,12 @@ class TestWarmUp:
         assert len(head.slices) == 2 + len(series.turns)
         warmup = base.slices[1 : -len(series.turns)]
         assert sum(piece.wall_s for piece in warmup) == pytest.approx(0.3, abs=0.04)
+
+    def test_it_takes_enough_slices_to_see_a_drift(self) -> None:
+        plan = TurnPlan(warmup_s=0.01, warmup_calls=1)
+        base = FakeSide(steady(0.05))
+        series = take_turns(base, FakeSide(steady(0.05)), plan, head_leads=False)
+        assert len(base.slices) - len(series.turns) == 1 + 6
 
     @pytest.mark.parametrize("drifting", ["base", "head"])
     def test_a_side_that_never_settles_is_told(self, drifting: str) -> None:
@@ -233,6 +244,8 @@ class TestClock:
             Slice(calls=3, wall_s=seconds, cpu_s=0.1)
         with pytest.raises(MeasureError, match="3 calls were timed at"):
             Slice(calls=3, wall_s=0.1, cpu_s=seconds)
+        with pytest.raises(MeasureError, match="3 calls were timed at"):
+            Slice(calls=3, wall_s=0.1, cpu_s=0.1, queued_s=seconds)
 
     def test_a_slice_without_a_call_is_refused(self) -> None:
         with pytest.raises(MeasureError, match="0 calls were timed at"):

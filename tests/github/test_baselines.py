@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pytest_flopbudget.ab.git import git_in
 from pytest_flopbudget.core.codec import report_to_json
 from pytest_flopbudget.core.legs import Leg
 from pytest_flopbudget.core.report import Git, Report
 from pytest_flopbudget.github.artifacts import Artifact
-from pytest_flopbudget.github.base import git_in
 from pytest_flopbudget.github.baselines import artifact, branch, file
 from pytest_flopbudget.github.baselines.ancestry import first_parents
 from pytest_flopbudget.github.baselines.branch import Store

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_flopbudget.github.base import base_commit, git_in
+from pytest_flopbudget.ab.git import git_in
+from pytest_flopbudget.github.base import base_commit
 from pytest_flopbudget.github.event import MergeGroup, PullRequest, Push
 from pytest_flopbudget.github.rest import GitHubError
 

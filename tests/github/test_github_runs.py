@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_flopbudget.github.base import git_in
+from pytest_flopbudget.ab.git import git_in
 from pytest_flopbudget.github.runs import main, run_base
 
 from .repositories import ALONE, Server, git
@@ -64,7 +64,7 @@ def test_a_working_directory_that_the_base_lacks_is_no_baseline(tmp_path: Path) 
     missing = run_base(
         git_in(here / "sub"), [], tmp_path / "base.json", ref="HEAD~1", environ=os.environ
     )
-    assert missing == f"sub/ is not in the base commit {sha[:7]}"
+    assert missing == f"sub/ is not in the commit {sha[:7]}"
     assert git(here, "worktree", "list").count("\n") == 0
 
 

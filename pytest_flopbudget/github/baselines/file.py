@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from pytest_flopbudget.ab.git import Git
 from pytest_flopbudget.core.codec import report_from_json
 from pytest_flopbudget.core.errors import SettingsError
 from pytest_flopbudget.core.settings import load_settings
-from pytest_flopbudget.github.base import Git
 from pytest_flopbudget.github.baselines.baseline import Baseline
 from pytest_flopbudget.github.rest import GitHubError
 

@@ -1,0 +1,196 @@
+"""Conducts a pair: two workers, one on each side, that take turns at every timed region."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Final, final
+
+from pytest_flopbudget.ab.side import Sides
+from pytest_flopbudget.ab.worker import (
+    CallRaisedError,
+    Ended,
+    Ready,
+    Worker,
+    WorkerEndedError,
+)
+from pytest_flopbudget.core.turns import Slice, TurnPlan, TurnSeries, take_turns
+from pytest_flopbudget.session.channel import ChannelSilentError
+
+_OUT_OF_STEP: Final = "the two sides come to their regions in different orders"
+_ANOTHER_KIND: Final = (
+    "one side measures the whole test, the other what the test gives to the fixture"
+)
+_NEVER_CAME: Final = "the test never came to it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One region of one test, to be timed on both sides."""
+
+    base: str
+    """The id of the test on the base."""
+    head: str
+    region: str
+
+
+@dataclass(slots=True, kw_only=True)
+class PairResult:
+    """What one pair of workers found."""
+
+    series: dict[Question, TurnSeries] = field(default_factory=dict)
+    untimed: dict[Question, str] = field(default_factory=dict)
+    """Why there is no series."""
+    modules: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By the side's name, the file of each module that it imported."""
+    is_traced: bool = False
+    """Whether a tracer, such as that of coverage, ran along with the timed code."""
+    is_cut_short: bool = False
+    """Whether the time was over before every question had its turns."""
+
+
+def conduct(
+    sides: Sides,
+    questions: Sequence[Question],
+    plan: TurnPlan,
+    *,
+    head_leads: bool,
+    deadline_s: float = float("inf"),
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> PairResult:
+    """Start a worker on each side, and let them take turns at every question.
+
+    head_leads: whether the head's worker is started first, and has the first slice.
+    deadline_s: on the clock of `time.monotonic`; what has not been timed by then is not.
+    on_progress: is told how many questions are done.
+    """
+    base, head = sides.base, sides.head
+    result = PairResult(modules={base.name: {}, head.name: {}})
+    tests = {
+        base.name: _regions((q.base, q.region) for q in questions),
+        head.name: _regions((q.head, q.region) for q in questions),
+    }
+    try:
+        with ExitStack() as block:
+            workers = {
+                side.name: block.enter_context(Worker(side, sides.arguments, tests[side.name]))
+                for side in ((head, base) if head_leads else (base, head))
+            }
+            pair = _Pair((workers[base.name], workers[head.name]), plan, head_leads, deadline_s)
+            done = 0
+            for _, group in groupby(questions, key=lambda question: question.head):
+                asked = list(group)
+                pair.ask(asked, result)
+                done += len(asked)
+                on_progress(done)
+    except ChannelSilentError:
+        result.is_cut_short = True
+    except WorkerEndedError as error:
+        for question in questions:
+            if question not in result.series:
+                result.untimed.setdefault(question, str(error))
+    return result
+
+
+def _regions(pairs: Iterable[tuple[str, str]]) -> Mapping[str, list[str]]:
+    tests: dict[str, list[str]] = {}
+    for test, region in pairs:
+        tests.setdefault(test, []).append(region)
+    return tests
+
+
+@final
+class _Pair:
+    """Two workers that run the same tests at the same time: the base's and the head's."""
+
+    def __init__(
+        self, workers: tuple[Worker, Worker], plan: TurnPlan, head_leads: bool, deadline_s: float
+    ) -> None:
+        self._workers = workers
+        self._plan = plan
+        self._head_leads = head_leads
+        self._deadline_s = deadline_s
+        self._early: dict[Worker, Ready | Ended] = {}
+        """What a worker came to that did not collect the tests before it."""
+
+    def ask(self, questions: Sequence[Question], result: PairResult) -> None:
+        """Follow both sides through one test, and time the regions that both come to."""
+        by_region = {question.region: question for question in questions}
+        tests = dict(zip(self._workers, (questions[0].base, questions[0].head), strict=True))
+        events = {worker: self._next(worker, test, result) for worker, test in tests.items()}
+        while ready := {w: event for w, event in events.items() if isinstance(event, Ready)}:
+            why = _why_apart(list(ready.values()))
+            if why:
+                for event in ready.values():
+                    result.untimed[by_region[event.region]] = why
+            else:
+                result.is_traced |= any(event.is_traced for event in ready.values())
+                self._take_turns(by_region[next(iter(ready.values())).region], result)
+            for worker in ready:
+                worker.go_on()
+                events[worker] = self._next(worker, tests[worker], result)
+        for question in questions:
+            if any(isinstance(event, Ended) and event.why for event in events.values()):
+                # Of a test that fails, nobody knows what was timed.
+                result.series.pop(question, None)
+            if question not in result.series:
+                # What the side itself says of it tells more than that the other was alone.
+                own = _why_never(question, events)
+                result.untimed[question] = own or result.untimed.get(question) or _NEVER_CAME
+
+    def _take_turns(self, question: Question, result: PairResult) -> None:
+        base, head = (_Patient(worker, self._left_s) for worker in self._workers)
+        try:
+            result.series[question] = take_turns(
+                base, head, self._plan, head_leads=self._head_leads
+            )
+        except CallRaisedError as error:
+            result.untimed[question] = f"called again, it raised {error}"
+
+    def _next(self, worker: Worker, test: str, result: PairResult) -> Ready | Ended:
+        event = self._early.pop(worker, None) or worker.next(self._left_s())
+        if event.test != test:
+            self._early[worker] = event
+            return Ended(test=test, why="pytest did not come to it", untimed={}, modules={})
+        if isinstance(event, Ended):
+            result.modules[worker.side.name].update(event.modules)
+        return event
+
+    def _left_s(self) -> float:
+        return max(0.0, self._deadline_s - time.monotonic())
+
+
+@final
+class _Patient:
+    """A worker that is waited for until the deadline, and no longer."""
+
+    def __init__(self, worker: Worker, left_s: Callable[[], float]) -> None:
+        self._worker = worker
+        self._left_s = left_s
+
+    def run(self, calls: int) -> Slice:
+        """One slice of so many calls."""
+        return self._worker.run(calls, self._left_s())
+
+
+def _why_apart(ready: Sequence[Ready]) -> str:
+    """Why what the sides have come to is not to be held against each other; `""` if it is."""
+    if len(ready) == 1:
+        return "the other side's test ended before it came to it"
+    base, head = ready
+    if base.region != head.region:
+        return _OUT_OF_STEP
+    return _ANOTHER_KIND if base.is_call != head.is_call else ""
+
+
+def _why_never(question: Question, events: Mapping[Worker, Ready | Ended]) -> str:
+    """What either side says of a region that has no turns; `""` where neither does."""
+    for worker, event in events.items():
+        if isinstance(event, Ended):
+            why = event.untimed.get(question.region) or event.why
+            if why:
+                return f"on the {worker.side.name}, {why}"
+    return ""

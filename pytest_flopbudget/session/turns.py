@@ -1,0 +1,122 @@
+"""A worker's part in a pair: it runs the tests that it is told, and takes turns when asked.
+
+What is said, a line of JSON each, between the worker and the process that conducts it:
+
+    conductor   {"tests": {ID: [REGION, ...], ...}}        once, before anything is collected
+    worker      {"ready": REGION, "test": ID, "is_call": BOOL, "is_traced": BOOL}
+    conductor   {"calls": N} or {"go": "on"}               N calls in one slice, or the test's end
+    worker      {"ran": [N, WALL_S, CPU_S]} or {"raised": TEXT}
+    worker      {"end": ID, "why": TEXT, "untimed": {REGION: TEXT}, "modules": {NAME: FILE}}
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from pytest_flopbudget.session.channel import VARIABLE, Channel
+
+if TYPE_CHECKING:
+    from pytest_flopbudget.meters.slices import SliceTimer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What is timed."""
+
+    test: str
+    region: str
+    is_call: bool
+    """Whether the region is the whole call of the test."""
+
+
+@final
+class Turns:
+    """What this worker is to time, and the way to whoever asks for it."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        tests: dict[str, list[str]] = channel.receive()["tests"]
+        self.tests = tests
+        """The regions to time of each test, in the order in which the tests are to run."""
+        self._told_modules: set[str] = set()
+
+    def wants(self, test_id: str, region: str) -> bool:
+        """Whether this region is to be timed."""
+        return region in self.tests.get(test_id, ())
+
+    def take(
+        self,
+        place: Place,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Call `fn` as often as the conductor asks, until it says to go on.
+
+        What `fn` raises is told to the conductor, and not raised: the test itself went well.
+        """
+        from pytest_flopbudget.meters.slices import SliceTimer
+
+        self._channel.send(
+            {
+                "ready": place.region,
+                "test": place.test,
+                "is_call": place.is_call,
+                "is_traced": sys.gettrace() is not None,
+            }
+        )
+        with SliceTimer(fn, args, kwargs) as timer:
+            while "calls" in (asked := self._channel.receive()):
+                self._channel.send(_answer(timer, asked["calls"]))
+
+    def end(self, test_id: str, *, why: str, untimed: Mapping[str, str]) -> None:
+        """Tell that a test has ended.
+
+        why: what failed, empty where nothing did.
+        untimed: by region, why it cannot be called again.
+        """
+        self._channel.send(
+            {"end": test_id, "why": why, "untimed": dict(untimed), "modules": self._new_modules()}
+        )
+
+    def _new_modules(self) -> dict[str, str]:
+        """Where each module is from that was imported since this was last asked for.
+
+        That is its file, or the first folder of a package that has none.
+        """
+        files: dict[str, str] = {}
+        for name, module in list(sys.modules.items()):
+            folders = getattr(module, "__path__", None) or ()
+            file = getattr(module, "__file__", None) or next(iter(folders), None)
+            # torch.classes says that it is of `_classes.py`, which is nowhere.
+            if isinstance(file, str) and Path(file).is_absolute():
+                files[name] = file
+        new = {name: file for name, file in files.items() if name not in self._told_modules}
+        self._told_modules.update(new)
+        return new
+
+
+def _answer(timer: SliceTimer, calls: int) -> dict[str, Any]:
+    try:
+        taken = timer.run(calls)
+    except Exception as error:
+        told = str(error).partition("\n")[0]
+        return {"raised": f"{type(error).__name__}: {told}"}
+    return {"ran": [taken.calls, taken.wall_s, taken.cpu_s]}
+
+
+def inherited_turns(environ: MutableMapping[str, str] = os.environ) -> Turns | None:
+    """The turns that this process was started to take; None for any other process.
+
+    The variable is taken out, as a process that a test starts is no worker.
+    """
+    text = environ.pop(VARIABLE, "")
+    if not text:
+        return None
+    reader, _, writer = text.partition(",")
+    return Turns(Channel(int(reader), int(writer)))

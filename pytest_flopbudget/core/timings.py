@@ -9,7 +9,6 @@ from typing import Final
 from pytest_flopbudget.core.comparison import Delta, Place
 from pytest_flopbudget.core.measurement import Value
 from pytest_flopbudget.core.metrics import Better, metric_named
-from pytest_flopbudget.core.quantity import format_change
 from pytest_flopbudget.core.ratios import Ratio
 from pytest_flopbudget.core.reasons import who
 from pytest_flopbudget.core.report import Report, TestReport
@@ -51,8 +50,6 @@ def timing_notes(base: Report | None, head: Report) -> Iterator[str]:
             f"{commit}: they say nothing of it"
         )
         return
-    if timings.is_dirty:
-        yield "what was timed has changes that are not committed"
     yield from timings.notes
 
 
@@ -83,11 +80,20 @@ def timed_delta(test: TestReport, timed: Timed) -> Delta:
             outcome=Outcome.IMPROVED
             if timed.outcome is TimedOutcome.WITHIN and timed.is_faster
             else _OUTCOMES[timed.outcome],
-            reason=f"{who(test.id.rpartition('::')[2], timed.region)} {timed.reason}",
+            reason=_reason(test, timed),
             severity=timed.severity,
         ),
     )
     return delta if timed.ratio is None else _with_amounts(delta, timed.ratio, timed.allowed)
+
+
+def _reason(test: TestReport, timed: Timed) -> str:
+    subject = who(test.id.rpartition("::")[2], timed.region)
+    if timed.outcome is TimedOutcome.NOT_TIMED:
+        why = f": {timed.reason}" if timed.reason else ""
+        return f"{subject} was not timed beside the base{why}"
+    unstable = ": unstable, not gated" if timed.outcome is TimedOutcome.UNSTABLE else ""
+    return f"{subject} {timed.reason}{unstable}"
 
 
 def _with_amounts(delta: Delta, ratio: Ratio, allowed: float) -> Delta:
@@ -107,6 +113,17 @@ def _with_amounts(delta: Delta, ratio: Ratio, allowed: float) -> Delta:
             bound=amount(ratio.base_s * (1 + allowed)),
         ),
     )
+
+
+def change_beside_base(delta: Delta) -> float | None:
+    """The change of the metric as a share of the base's, below zero for a drop.
+
+    None where it was not timed beside the base.
+    """
+    ratio = None if delta.timed is None else delta.timed.ratio
+    if ratio is None:
+        return None
+    return (1 / ratio.estimate if delta.metric.better is Better.HIGHER else ratio.estimate) - 1
 
 
 def with_timings(judged: Iterable[Delta], timed: Mapping[str, Delta]) -> Iterator[Delta]:
@@ -145,27 +162,6 @@ def _says_less(timing: Verdict, verdict: Verdict) -> bool:
     if verdict.outcome in BROKEN:
         return timing.outcome not in BROKEN
     return timing.outcome in _FINE
-
-
-def timing_reason(outcome: TimedOutcome, ratio: Ratio, allowed: float) -> str:
-    """What several pairs of runs say of a region, such as `took +12 % of the base's time`.
-
-    Without the region's name, as `Timed.reason` is to be.
-    """
-    sure = f"{100 * ratio.confidence:.3g} % interval"
-    interval = f"{format_change(1, ratio.low)} to {format_change(1, ratio.high)}"
-    text = (
-        f"changed its time by {format_change(1, ratio.estimate)} beside the base "
-        f"({sure} {interval} over {ratio.pairs} pairs, {ratio.witness.value.upper()} time"
-        f"), allowed {_allowed(allowed)}, noise {100 * ratio.noise:.2g} %"
-    )
-    if outcome is TimedOutcome.UNSTABLE:
-        return f"{text}: unstable, not gated"
-    return text
-
-
-def _allowed(growth: float) -> str:
-    return format_change(1, 1 + growth) if growth else "no growth"
 
 
 def _is_other_base(timings: SideBySide, base: Report | None) -> bool:

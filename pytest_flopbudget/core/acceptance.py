@@ -2,8 +2,9 @@
 
 The line is `Flop-Budget-Accept: TESTS METRIC <= QUANTITY - REASON`, with `>=` where less is
 worse, or `Flop-Budget-Accept: TESTS removed - REASON`. For a time that was taken beside the
-base, QUANTITY may be a change, such as `+12%`: it holds on every machine. It is looked for in text that anybody
-may have written: whatever that holds, reading it takes time in proportion to its length.
+base, QUANTITY may be a change, such as `+12%`, which holds on every machine. It is looked for
+in text that anybody may have written: whatever that holds, reading it takes time in proportion
+to its length.
 """
 
 from __future__ import annotations

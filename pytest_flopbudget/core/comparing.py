@@ -32,6 +32,7 @@ from pytest_flopbudget.core.side_by_side import OF_THE_MEDIAN, Timed
 from pytest_flopbudget.core.timings import (
     timed_delta,
     timed_of,
+    times_of_two_machines,
     timing_notes,
     usable_timings,
     with_timings,
@@ -67,15 +68,18 @@ def compare(base: Report | None, head: Report) -> Comparison:
     over = [delta for delta in judged if delta.verdict and _fails(delta.verdict)]
     changed = [delta for test in tests for delta in test.deltas() if test.is_changed(delta)]
     measured = tuple(test.pair.test.id for test in tests if test.is_measured)
-    touched = {delta.place.test for delta in (*over, *changed)}
+    faster = [d for test in tests for d in test.timed.values() if d.timed and d.timed.is_faster]
+    touched = {delta.place.test for delta in (*over, *changed, *faster)}
+    incomparable = tuple(d for test in tests for d in test.incomparable())
+    side = _budgets_side(base, head, pairs)
     return replace(
-        _budgets_side(base, head, pairs),
+        side,
         standing=_standing(over, len(measured)),
         over=tuple(sorted(over, key=how_far_over, reverse=True)),
         warned=tuple(d for d in judged if d.verdict and _only_warns(d.verdict)),
         undecided=tuple(d for d in judged if d.verdict and d.verdict.outcome in _UNDECIDED),
         changed=tuple(sorted(changed, key=weight, reverse=True)),
-        incomparable=tuple(d for test in tests for d in test.incomparable()),
+        incomparable=incomparable,
         timed=tuple(d for test in tests for d in test.timed.values()),
         timings=(Timings(run=replace(timings, tests=())),) if timings else (),
         uncounted=tuple(row for test in tests for row in test.uncounted()),
@@ -90,6 +94,7 @@ def compare(base: Report | None, head: Report) -> Comparison:
             for d in judged
             if d.verdict and d.verdict.outcome in (Outcome.WITHIN, Outcome.IMPROVED)
         ),
+        notes=(*side.notes, *times_of_two_machines(incomparable, difference)),
     )
 
 
@@ -336,7 +341,7 @@ def _notes(base: Report | None, head: Report) -> Iterator[str]:
     if base is None and head.side_by_side is None:
         yield "no baseline yet: absolute budgets alone are judged"
     elif base is None:
-        yield "no report of the base: of the growth, that of the times alone is judged"
+        yield "no report of the base: absolute budgets and the growth of times alone are judged"
     yield from what_is_missing(head)
     if base is not None and not is_whole(base, head):
         yield f"the base's run is not whole: {_left_out(base)}"

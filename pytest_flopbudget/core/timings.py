@@ -8,7 +8,7 @@ from typing import Final
 
 from pytest_flopbudget.core.comparison import Delta, Place
 from pytest_flopbudget.core.measurement import Value
-from pytest_flopbudget.core.metrics import Better, metric_named
+from pytest_flopbudget.core.metrics import Better, Kind, metric_named
 from pytest_flopbudget.core.ratios import Ratio
 from pytest_flopbudget.core.reasons import who
 from pytest_flopbudget.core.report import Report, TestReport
@@ -51,6 +51,15 @@ def timing_notes(base: Report | None, head: Report) -> Iterator[str]:
         )
         return
     yield from timings.notes
+
+
+def times_of_two_machines(incomparable: Iterable[Delta], difference: str) -> Iterator[str]:
+    """That the times of two separate runs are not even of one machine, where there are any.
+
+    difference: how the base's machine is not the head's; empty where it is the same.
+    """
+    if difference and any(delta.metric.kind is Kind.SAMPLED for delta in incomparable):
+        yield f"the base's times are of another machine, as far as is known: {difference}"
 
 
 def timed_of(timings: SideBySide | None) -> Mapping[str, tuple[Timed, ...]]:

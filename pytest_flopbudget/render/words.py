@@ -162,7 +162,9 @@ def explanation(delta: Delta) -> str:
     if delta.verdict is None:
         return ""
     text = delta.verdict.reason
-    if delta.base is not None and delta.verdict.outcome is not Outcome.REGRESSED:
+    # What was timed beside the base says itself what that took.
+    is_told = delta.verdict.outcome is Outcome.REGRESSED or delta.timed is not None
+    if delta.base is not None and not is_told:
         text += f"; on the base {values_of(delta)[0]} ({change_of(delta)})"
         if delta.movers:
             text += f", moved by {', '.join(causes_of(delta))}"

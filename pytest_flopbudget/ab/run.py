@@ -14,11 +14,18 @@ from typing import IO, Final
 
 from pytest_flopbudget.ab.counted import NEVER_TIMED, run_pytest
 from pytest_flopbudget.ab.dependencies import dependency_differences
-from pytest_flopbudget.ab.environment import Allocator, import_path
+from pytest_flopbudget.ab.environment import Allocator, counterparts, import_path
 from pytest_flopbudget.ab.git import git_in
 from pytest_flopbudget.ab.side import Side, Sides
 from pytest_flopbudget.ab.side_by_side import Wanted, time_side_by_side
-from pytest_flopbudget.ab.trees import Tree, branch_point, checkout, resolve, snapshot
+from pytest_flopbudget.ab.trees import (
+    Snapshot,
+    Tree,
+    branch_point,
+    checkout,
+    resolve,
+    snapshot,
+)
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.report import Git, Report
 from pytest_flopbudget.store.files import read_report
@@ -61,13 +68,6 @@ class Reports:
     head: Report
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Head:
-    commit: str
-    is_dirty: bool
-    untracked: tuple[str, ...] = ()
-
-
 def run_ab(
     request: Request, *, environ: Mapping[str, str] = os.environ, say: Callable[[str], None]
 ) -> Reports:
@@ -79,14 +79,15 @@ def run_ab(
     git = git_in(request.repository)
     head = _head(request)
     base = branch_point(git, request.base, head.commit)
+    repository = Path(git.output("rev-parse", "--show-toplevel").rstrip("\n"))
     with (
         checkout(request.repository, base.commit) as base_tree,
         checkout(request.repository, head.commit) as head_tree,
         tempfile.TemporaryDirectory(prefix="flopbudget-") as directory,
     ):
         sides = Sides(
-            base=_side("base", base_tree, environ, request.base_python),
-            head=_side("head", head_tree, environ, sys.executable),
+            base=_side("base", base_tree, repository, environ, request.base_python),
+            head=_side("head", head_tree, repository, environ, sys.executable),
             arguments=request.arguments,
         )
         for side in (sides.base, sides.head):
@@ -103,7 +104,8 @@ def run_ab(
                 head_commit=head.commit,
                 is_dirty=head.is_dirty,
                 trees={"base": base_tree.root, "head": head_tree.root},
-                repository=Path(git.output("rev-parse", "--show-toplevel").rstrip("\n")),
+                repository=repository,
+                project=request.repository,
                 time_limit_s=request.time_limit_s,
                 allocator=request.allocator,
                 notes=(*_notes(base.note, head), *differences),
@@ -122,28 +124,33 @@ def run_ab(
     )
 
 
-def _head(request: Request) -> _Head:
-    if request.head is not None:
-        commit = resolve(git_in(request.repository), request.head)
-        return _Head(commit=commit, is_dirty=False)
-    found = snapshot(request.repository)
-    return _Head(commit=found.commit, is_dirty=found.is_dirty, untracked=found.untracked)
+def _head(request: Request) -> Snapshot:
+    if request.head is None:
+        return snapshot(request.repository)
+    commit = resolve(git_in(request.repository), request.head)
+    return Snapshot(commit=commit, is_dirty=False, untracked=(), submodules=())
 
 
-def _notes(base_note: str | None, head: _Head) -> Iterator[str]:
+def _notes(base_note: str | None, head: Snapshot) -> Iterator[str]:
     if base_note is not None:
         yield base_note
     if head.is_dirty:
         yield "the head has the changes of the checkout that are not committed"
     if head.untracked:
-        named = ", ".join(head.untracked[:_MOST_NAMED])
-        more = len(head.untracked) - _MOST_NAMED
-        rest = f" and {more} more" if more > 0 else ""
-        yield f"files that git does not track are not in the head: {named}{rest}"
+        yield f"files that git does not track are not in the head: {_named(head.untracked)}"
+    if head.submodules:
+        yield f"changes within submodules are not in the head: {_named(head.submodules)}"
 
 
-def _side(name: str, tree: Tree, environ: Mapping[str, str], python: str) -> Side:
-    path = import_path(tree.directory, environ)
+def _named(files: Sequence[str]) -> str:
+    more = len(files) - _MOST_NAMED
+    return ", ".join(files[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _side(name: str, tree: Tree, repository: Path, environ: Mapping[str, str], python: str) -> Side:
+    # Those who start this in their project's environment have its editable install on the path.
+    also = counterparts(sys.path, repository, tree.root)
+    path = import_path(tree.directory, environ, counterparts=also)
     return Side(
         name=name, directory=tree.directory, environ={**environ, "PYTHONPATH": path}, python=python
     )

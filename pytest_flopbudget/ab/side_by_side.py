@@ -11,7 +11,7 @@ from typing import Final
 
 from pytest_flopbudget.ab.conductor import PairResult, Question, conduct
 from pytest_flopbudget.ab.environment import Allocator, environment_notes, pinned
-from pytest_flopbudget.ab.imports import foreign_modules
+from pytest_flopbudget.ab.imports import foreign_modules, own_packages, refusal
 from pytest_flopbudget.ab.side import Side, Sides
 from pytest_flopbudget.ab.timing import Case, Finding, Timing, time_cases
 from pytest_flopbudget.core.errors import FlopBudgetError
@@ -47,6 +47,8 @@ class Wanted:
     """By the side's name, the top of its checkout."""
     repository: Path
     """The top of the user's checkout, which may be that of the head."""
+    project: Path
+    """Where the project is in it."""
     time_limit_s: float
     allocator: Allocator
     notes: tuple[str, ...] = ()
@@ -140,16 +142,13 @@ def _with(side: Side, pins: Mapping[str, str]) -> Side:
 
 
 def _refuse_foreign(result: PairResult, wanted: Wanted) -> None:
+    own = own_packages(wanted.project)
     for name, modules in result.modules.items():
         tree = wanted.trees[name]
         for other in {*wanted.trees.values(), wanted.repository} - {tree}:
-            for foreign in foreign_modules(modules, tree, other):
-                raise ImportedError(
-                    f"the {name} imports {foreign.name} from {foreign.file}, which is not its own "
-                    "checkout; an editable install may name that directory: run with a Python in "
-                    "which the project is not installed, or is installed with its directory on "
-                    "the path (pip's --config-settings editable_mode=compat)"
-                )
+            foreign = foreign_modules(modules, tree, other, own=own)
+            if foreign:
+                raise ImportedError(refusal(name, foreign))
 
 
 def _timed(finding: Finding) -> Timed:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Final, NoReturn
+from typing import Final
 
 from pytest_flopbudget.ab.run import Reports, Request, run_ab
+from pytest_flopbudget.ab.signals import ending_cleanly
 from pytest_flopbudget.cli.compare import TEXTS, write
 from pytest_flopbudget.cli.exits import Exit
 from pytest_flopbudget.core.comparing import compare
@@ -22,7 +19,6 @@ from pytest_flopbudget.core.quantity import parse_quantity
 from pytest_flopbudget.store.files import write_report
 
 _TIME_LIMIT: Final = "5 min"
-_KILLED: Final = 128 + signal.SIGTERM
 _BLANK_LINE: Final = "\r\x1b[K"
 """On a terminal, where the next text takes the place of the last."""
 
@@ -110,7 +106,7 @@ def run(args: argparse.Namespace) -> Exit:
         time_limit_s=limit_s,
         allocator=args.allocator,
     )
-    with _leaving_in_order(), _Progress() as progress:
+    with ending_cleanly(), _Progress() as progress:
         reports = run_ab(request, say=progress.say)
     return _show(reports, args)
 
@@ -141,17 +137,3 @@ class _Progress:
         """Show this line."""
         sys.stderr.write(f"{_BLANK_LINE}{text}" if self._is_watched else f"{text}\n")
         sys.stderr.flush()
-
-
-@contextmanager
-def _leaving_in_order() -> Iterator[None]:
-    """A block whose checkouts are taken away also where SIGTERM ends it."""
-    before = signal.signal(signal.SIGTERM, _leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(_KILLED)

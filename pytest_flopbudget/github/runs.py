@@ -23,10 +23,11 @@ from pathlib import Path
 
 from pytest_flopbudget.ab.counted import NEVER_TIMED, RAN_TO_ITS_END, run_pytest
 from pytest_flopbudget.ab.dependencies import dependency_differences
-from pytest_flopbudget.ab.environment import import_path
+from pytest_flopbudget.ab.environment import counterparts, import_path
 from pytest_flopbudget.ab.git import Git, git_in
 from pytest_flopbudget.ab.side import Side, Sides
 from pytest_flopbudget.ab.side_by_side import Wanted, time_side_by_side
+from pytest_flopbudget.ab.signals import ending_cleanly
 from pytest_flopbudget.ab.trees import Tree, TreeError, checkout
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.metrics import Dimension
@@ -65,14 +66,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.side == "head":
             head = Side(name="head", directory=Path.cwd(), environ=os.environ)
             return run_pytest(head, pytest_args, report)
-        missing = run_base(
-            git_in(Path.cwd()),
-            pytest_args,
-            report,
-            ref=args.base_ref,
-            environ=os.environ,
-            latency=_latency(args),
-        )
+        with ending_cleanly():
+            missing = run_base(
+                git_in(Path.cwd()),
+                pytest_args,
+                report,
+                ref=args.base_ref,
+                environ=os.environ,
+                latency=_latency(args),
+            )
     except FlopBudgetError as error:
         sys.stderr.write(f"flopbudget {args.side}: error: {error}\n")
         return 2
@@ -101,7 +103,9 @@ def run_base(
     parent = environ.get("RUNNER_TEMP")
     try:
         with checkout(git.directory, sha, Path(parent) if parent else None) as tree:
-            path = import_path(tree.directory, environ)
+            # The editable install of the head's checkout, which this process has too.
+            also = counterparts(sys.path, _top(git), tree.root)
+            path = import_path(tree.directory, environ, counterparts=also)
             sides = Sides(
                 base=Side(
                     name="base", directory=tree.directory, environ={**environ, "PYTHONPATH": path}
@@ -147,17 +151,22 @@ def _add_latency(sides: Sides, base_tree: Tree, base: Report, latency: Latency) 
 
 
 def _wanted(sides: Sides, base_tree: Tree, head: Report, latency: Latency) -> Wanted:
-    repository = Path(git_in(sides.head.directory).output("rev-parse", "--show-toplevel").strip())
+    repository = _top(git_in(sides.head.directory))
     return Wanted(
         base_commit=base_tree.commit,
         head_commit=head.git.commit if head.git is not None else "",
         is_dirty=head.git is not None and head.git.is_dirty,
         trees={"base": base_tree.root, "head": repository},
         repository=repository,
+        project=sides.head.directory,
         time_limit_s=latency.time_limit_s,
         allocator="warm",
         notes=dependency_differences(base_tree.directory, sides.head.directory),
     )
+
+
+def _top(git: Git) -> Path:
+    return Path(git.output("rev-parse", "--show-toplevel").rstrip("\n"))
 
 
 def _latency(args: argparse.Namespace) -> Latency | None:

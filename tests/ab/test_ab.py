@@ -227,8 +227,7 @@ def test_a_side_without_its_own_code_is_refused(tmp_path, monkeypatch, capsys):
     repository.commit()
     assert ab(repository, monkeypatch, "--base=main", "--", "-k", "test_unchanged") == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "the base imports model from" in error
-    assert "editable" in error
+    assert error.startswith("flopbudget ab: error: base: model came from ")
 
 
 def test_a_base_whose_pytest_does_not_run_is_refused_with_what_it_said(
@@ -246,8 +245,8 @@ def test_a_base_whose_pytest_does_not_run_is_refused_with_what_it_said(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--base=nowhere"], "'nowhere' is no commit here"),
-        (["--base=main", "--head=nowhere"], "'nowhere' is no commit here"),
+        (["--base=nowhere"], "'nowhere' is no commit that is here"),
+        (["--base=main", "--head=nowhere"], "'nowhere' is no commit that is here"),
         (["--base=main", "--time-limit=0"], "--time-limit: give a time above zero"),
         (["--base=main", "--time-limit=5 MB"], "5 MB"),
         (["--base=main", "--setup='"], "--setup: cannot read"),

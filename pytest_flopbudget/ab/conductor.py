@@ -9,17 +9,20 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final, final
 
+from pytest_flopbudget.ab.side import Sides
 from pytest_flopbudget.ab.worker import (
     CallRaisedError,
     Ended,
     Ready,
-    Side,
     Worker,
     WorkerEndedError,
 )
+from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.turns import Slice, TurnPlan, TurnSeries, take_turns
 from pytest_flopbudget.session.channel import ChannelSilentError
 
+NOT_THERE: Final = "pytest did not come to it"
+"""Why a test that a side does not have was not timed there."""
 _OUT_OF_STEP: Final = "the two sides come to their regions in different orders"
 _ANOTHER_KIND: Final = (
     "one side measures the whole test, the other what the test gives to the fixture"
@@ -35,16 +38,6 @@ class Question:
     """The id of the test on the base."""
     head: str
     region: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sides:
-    """What is held against what."""
-
-    base: Side
-    head: Side
-    arguments: Sequence[str]
-    """What the user gives pytest, on both."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -159,12 +152,14 @@ class _Pair:
             )
         except CallRaisedError as error:
             result.untimed[question] = f"called again, it raised {error}"
+        except MeasureError as error:
+            result.untimed[question] = str(error)
 
     def _next(self, worker: Worker, test: str, result: PairResult) -> Ready | Ended:
         event = self._early.pop(worker, None) or worker.next(self._left_s())
         if event.test != test:
             self._early[worker] = event
-            return Ended(test=test, why="pytest did not come to it", untimed={}, modules={})
+            return Ended(test=test, why=NOT_THERE, untimed={}, modules={})
         if isinstance(event, Ended):
             result.modules[worker.side.name].update(event.modules)
         return event

@@ -10,10 +10,11 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Final, final
 
+from pytest_flopbudget.ab.side import Side
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.turns import Slice
 from pytest_flopbudget.session.channel import VARIABLE, Channel, ChannelClosedError
@@ -25,23 +26,6 @@ _ONE_PROCESS: Final = ("-n0",)
 _SAID_LAST: Final = 3
 _PATIENCE_S: Final = 10.0
 """For a worker that was told to go on, to end."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
-    """One of the two states of the source that are held against each other."""
-
-    name: str
-    """`base` or `head`."""
-    directory: Path
-    """Where pytest runs: the project in the checkout of this side."""
-    environ: Mapping[str, str]
-    """The whole environment of its processes."""
-    python: str = sys.executable
-
-    def pytest(self, arguments: Sequence[str]) -> list[str]:
-        """The command that runs pytest on this side."""
-        return [self.python, "-m", "pytest", *arguments]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +52,15 @@ class Ended:
     """The file of each module that was imported since the last test."""
 
 
+@lru_cache
+def _has_xdist(python: str) -> bool:
+    """Whether this Python's pytest would hand its tests to other processes, if told to."""
+    if python == sys.executable:
+        return find_spec("xdist") is not None
+    command = [python, "-c", "import importlib.util as u, sys; sys.exit(not u.find_spec('xdist'))"]
+    return subprocess.run(command, check=False).returncode == 0  # noqa: S603 - no shell
+
+
 class WorkerEndedError(FlopBudgetError):
     """A worker has ended before its tests had; says how, and what it printed last."""
 
@@ -91,7 +84,7 @@ class Worker:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         read_here, write_there = os.pipe()
         read_there, write_here = os.pipe()
-        alone = _ONE_PROCESS if find_spec("xdist") else ()
+        alone = _ONE_PROCESS if _has_xdist(side.python) else ()
         self._process = subprocess.Popen(  # noqa: S603 - the user's own tests, and no shell
             side.pytest([*arguments, *_OURS, *alone]),
             cwd=side.directory,
@@ -150,8 +143,8 @@ class Worker:
         message = self._hear(timeout_s)
         if "raised" in message:
             raise CallRaisedError(message["raised"])
-        calls, wall_s, cpu_s = message["ran"]
-        return Slice(calls=calls, wall_s=wall_s, cpu_s=cpu_s)
+        calls, wall_s, cpu_s, queued_s = message["ran"]
+        return Slice(calls=calls, wall_s=wall_s, cpu_s=cpu_s, queued_s=queued_s)
 
     def go_on(self) -> None:
         """Let the worker leave the region that it waits at. Raises WorkerEndedError."""

@@ -32,7 +32,7 @@ def _code_quality(comparison: Comparison) -> str:
     return render_code_quality(comparison, locate=lambda file: located(file, Path.cwd(), checkout))
 
 
-_TEXTS: Final[Mapping[str, Callable[[Comparison], str]]] = {
+TEXTS: Final[Mapping[str, Callable[[Comparison], str]]] = {
     "terminal": render_comparison,
     "markdown": render_markdown,
     "json": render_json,
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=[*_TEXTS, "github"],
+        choices=[*TEXTS, "github"],
         default="terminal",
         help="github: annotations, the job summary and outputs, in a job of GitHub Actions; "
         "code-quality: the report of GitLab of this name",
@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> Exit:
         show(comparison, job, locate=lambda file: located(file, Path.cwd(), workspace))
         job.set_output("report-path", str(head.resolve()))
     else:
-        _write(_TEXTS[args.format](comparison), args.output)
+        write(TEXTS[args.format](comparison), args.output)
     if args.strict_latency and comparison.standing is Standing.WITHIN:
         undecided = (delta.verdict for delta in comparison.undecided if delta.verdict)
         return Exit.OVER if inconclusive(undecided) else Exit.WITHIN
@@ -124,7 +124,8 @@ def _text(path: Path) -> str:
         raise FlopBudgetError(f"{path}: cannot read: {error.strerror}") from error
 
 
-def _write(text: str, output: Path | None) -> None:
+def write(text: str, output: Path | None) -> None:
+    """Write to this file, or to standard output. Raises FlopBudgetError."""
     if output is None:
         sys.stdout.write(text)
         return

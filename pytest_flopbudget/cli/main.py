@@ -11,7 +11,7 @@ from typing import Final
 from pytest_flopbudget.cli.exits import Exit
 from pytest_flopbudget.core.errors import FlopBudgetError
 
-_COMMANDS: Final = ("measure", "compare", "comment", "doctor")
+_COMMANDS: Final = ("measure", "compare", "ab", "comment", "doctor")
 """Each is a module of this package with `add_arguments(parser)` and `run(args) -> Exit`;
 the first line of its docstring is its help."""
 

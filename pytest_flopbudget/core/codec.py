@@ -33,6 +33,10 @@ from pytest_flopbudget.core.report import (
     TestOutcome,
     TestReport,
 )
+from pytest_flopbudget.core.side_by_side_codec import (
+    side_by_side_from_json,
+    side_by_side_to_json,
+)
 
 Json = dict[str, Any]
 
@@ -42,7 +46,7 @@ def report_to_json(report: Report) -> Json:
 
     Raises ReportError for a number that is not finite: JSON has none such.
     """
-    return {
+    document: Json = {
         "schema_version": report.schema_version,
         "machine": Node(dict(report.machine), "report", "machine").plain(),
         "versions": dict(report.versions),
@@ -53,6 +57,9 @@ def report_to_json(report: Report) -> Json:
         "notes": list(report.notes),
         "tests": [test_to_json(test) for test in report.tests],
     }
+    if report.side_by_side is not None:
+        document["side_by_side"] = side_by_side_to_json(report.side_by_side)
+    return document
 
 
 def report_from_json(data: object, *, where: str) -> Report:
@@ -63,7 +70,9 @@ def report_from_json(data: object, *, where: str) -> Report:
     """
     top = Node(data, where)
     _check_version(top)
-    git = top.maybe("git")
+    git, timings = top.maybe("git"), top.maybe("side_by_side")
+    tests = tuple(_test(node) for node in top["tests"].items())
+    ids = {test.id for test in tests}
     return Report(
         machine=_plain_table(top["machine"]),
         versions={key: node.text() for key, node in top["versions"].entries()},
@@ -72,7 +81,8 @@ def report_from_json(data: object, *, where: str) -> Report:
         selection=top["selection"].texts(),
         is_interrupted=top["interrupted"].flag(),
         notes=top["notes"].texts(),
-        tests=tuple(_test(node) for node in top["tests"].items()),
+        tests=tests,
+        side_by_side=None if timings is None else side_by_side_from_json(timings, ids),
     )
 
 

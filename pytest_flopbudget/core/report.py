@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pytest_flopbudget.core.budgets import Budget
 from pytest_flopbudget.core.measurement import Measurement
+from pytest_flopbudget.core.side_by_side import SideBySide
 from pytest_flopbudget.core.verdicts import Verdict
 
 SCHEMA_VERSION: Final = 1
@@ -98,6 +99,8 @@ class Report:
     """In collection order."""
     notes: tuple[str, ...] = ()
     """What a reader must know, such as a latency taken with two threads."""
+    side_by_side: SideBySide | None = None
+    """How the tests' times compare with those of a base that ran beside them, if one did."""
 
     def test(self, test_id: str) -> TestReport | None:
         """The test of this id, if it is in the report."""

@@ -5,19 +5,22 @@ What is said, a line of JSON each, between the worker and the process that condu
     conductor   {"tests": {ID: [REGION, ...], ...}}        once, before anything is collected
     worker      {"ready": REGION, "test": ID, "is_call": BOOL, "is_traced": BOOL}
     conductor   {"calls": N} or {"go": "on"}               N calls in one slice, or the test's end
-    worker      {"ran": [N, WALL_S, CPU_S]} or {"raised": TEXT}
+    worker      {"ran": [N, WALL_S, CPU_S, QUEUED_S]} or {"raised": TEXT}
     worker      {"end": ID, "why": TEXT, "untimed": {REGION: TEXT}, "modules": {NAME: FILE}}
+    worker      the same, with an empty ID                 once, when no more tests come
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from pytest_flopbudget.session.channel import VARIABLE, Channel
+from pytest_flopbudget.session.channel import VARIABLE, Channel, ChannelClosedError
 
 if TYPE_CHECKING:
     from pytest_flopbudget.meters.slices import SliceTimer
@@ -83,19 +86,26 @@ class Turns:
             {"end": test_id, "why": why, "untimed": dict(untimed), "modules": self._new_modules()}
         )
 
+    def finish(self) -> None:
+        """Tell that no more tests come. A conductor that has heard enough is gone by then."""
+        with contextlib.suppress(ChannelClosedError):
+            self.end("", why="", untimed={})
+
     def _new_modules(self) -> dict[str, str]:
         """Where each module is from that was imported since this was last asked for.
 
         That is its file, or the first folder of a package that has none.
         """
-        files = {}
+        files: dict[str, str] = {}
         for name, module in list(sys.modules.items()):
             folders = getattr(module, "__path__", None) or ()
             file = getattr(module, "__file__", None) or next(iter(folders), None)
-            if name not in self._told_modules and isinstance(file, str):
+            # torch.classes says that it is of `_classes.py`, which is nowhere.
+            if isinstance(file, str) and Path(file).is_absolute():
                 files[name] = file
-        self._told_modules.update(files)
-        return files
+        new = {name: file for name, file in files.items() if name not in self._told_modules}
+        self._told_modules.update(new)
+        return new
 
 
 def _answer(timer: SliceTimer, calls: int) -> dict[str, Any]:
@@ -104,7 +114,7 @@ def _answer(timer: SliceTimer, calls: int) -> dict[str, Any]:
     except Exception as error:
         told = str(error).partition("\n")[0]
         return {"raised": f"{type(error).__name__}: {told}"}
-    return {"ran": [taken.calls, taken.wall_s, taken.cpu_s]}
+    return {"ran": [taken.calls, taken.wall_s, taken.cpu_s, taken.queued_s]}
 
 
 def inherited_turns(environ: MutableMapping[str, str] = os.environ) -> Turns | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
@@ -35,7 +36,9 @@ from pytest_flopbudget.core.measurement import (
     Value,
 )
 from pytest_flopbudget.core.metrics import METRICS, Better, Kind
+from pytest_flopbudget.core.ratios import Ratio, Witness
 from pytest_flopbudget.core.report import Git, Report, Settings, TestOutcome, TestReport
+from pytest_flopbudget.core.side_by_side import SideBySide, Timed, TimedOutcome
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
 
 counts = st.integers(0, 10**18)
@@ -154,6 +157,58 @@ tests = st.builds(
     budgets=short(budgets),
     verdicts=short(verdicts),
 )
+shares = st.floats(0, 1e300)
+above_zero = st.floats(0, 1e300, exclude_min=True)
+ratios = st.builds(
+    lambda ends, **fields: Ratio(low=min(ends), high=max(ends), **fields),
+    st.tuples(above_zero, above_zero),
+    **dict.fromkeys(["estimate", "wall", "base_s", "head_s"], above_zero),
+    noise=shares,
+    pairs=st.integers(2, 10**6),
+    witness=st.sampled_from(Witness),
+    confidence=st.floats(0, 1, exclude_max=True),
+)
+RATIOS = {
+    TimedOutcome.REGRESSED: ratios,
+    TimedOutcome.WITHIN: ratios,
+    TimedOutcome.UNSTABLE: st.none() | ratios,
+    TimedOutcome.NOT_TIMED: st.none(),
+}
+
+
+@st.composite
+def side_by_sides(draw: st.DrawFn, ids: list[str]) -> SideBySide:
+    """Timings of tests of these ids, each region once."""
+    keys = st.tuples(st.sampled_from(ids or [""]), words)
+    timed = []
+    for test, region in draw(st.lists(keys, max_size=2 if ids else 0, unique=True)):
+        outcome = draw(st.sampled_from(TimedOutcome))
+        timed.append(
+            Timed(
+                test=test,
+                region=region,
+                outcome=outcome,
+                reason=draw(words),
+                allowed=draw(shares),
+                severity=draw(st.sampled_from(Severity)),
+                ratio=draw(RATIOS[outcome]),
+            )
+        )
+    return draw(
+        st.builds(
+            SideBySide,
+            base=words,
+            head=words,
+            is_dirty=st.booleans(),
+            environment=st.dictionaries(words, words, max_size=2),
+            pairs=counts,
+            seconds=shares,
+            tests=st.just(tuple(timed)),
+            notes=short(words),
+        )
+    )
+
+
 reports = st.builds(
     Report,
     machine=tables,
@@ -172,6 +227,10 @@ reports = st.builds(
     is_interrupted=st.booleans(),
     tests=short(tests),
     notes=short(words),
+).flatmap(
+    lambda report: (st.none() | side_by_sides([test.id for test in report.tests])).map(
+        lambda timings: replace(report, side_by_side=timings)
+    )
 )
 
 thorough = settings(
@@ -260,10 +319,39 @@ def full_report() -> Report:
         budgets=(Budget(limits=(limit,)),),
         verdicts=(verdict,),
     )
+    timed = Timed(
+        test="test_a.py::test_a",
+        region="",
+        outcome=TimedOutcome.WITHIN,
+        reason="1.02 times the base",
+        allowed=0.05,
+        severity=Severity.ERROR,
+        ratio=Ratio(
+            estimate=1.02,
+            low=1.01,
+            high=1.03,
+            confidence=0.98,
+            noise=0.01,
+            pairs=5,
+            witness=Witness.CPU,
+            wall=1.04,
+            base_s=0.5,
+            head_s=0.51,
+        ),
+    )
     return Report(
         git=Git(commit="abc", branch="main", is_dirty=False),
         versions={"torch": "2.13.0"},
         tests=(test,),
+        side_by_side=SideBySide(
+            base="def",
+            head="abc",
+            environment={"PYTHONHASHSEED": "0"},
+            pairs=5,
+            seconds=60.5,
+            tests=(timed,),
+            notes=("both import torch 2.13.0",),
+        ),
     )
 
 
@@ -293,7 +381,7 @@ def resolved(described: Any) -> dict[str, Any]:
 
 def test_the_schema_describes_every_key_that_is_written() -> None:
     keys = dict(keys_of(report_to_json(full_report()), SCHEMA))
-    assert {"ratio_to", "p99_high", "nth", "macs", "interval"} <= keys.keys()
+    assert {"ratio_to", "p99_high", "nth", "macs", "interval", "witness"} <= keys.keys()
     assert [key for key, is_known in keys.items() if not is_known] == []
 
 
@@ -316,6 +404,7 @@ def break_at(data: Any, *path: str | int, value: object = None, is_gone: bool = 
 
 
 TEST = ("tests", 0)
+TIMED = ("side_by_side", "tests", 0)
 METRIC = (*TEST, "measurements", 0, "metrics", "flops")
 BREAKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no list of tests": (
@@ -371,6 +460,30 @@ BREAKS: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda d: break_at(d, "settings", value=[]),
         "r.json: settings: expected a table, found []",
     ),
+    "a ratio of nothing": (
+        lambda d: break_at(d, *TIMED, "ratio", "estimate", value=0),
+        "r.json: side_by_side.tests[0].ratio.estimate: expected a number above zero, found 0",
+    ),
+    "an interval over one pair": (
+        lambda d: break_at(d, *TIMED, "ratio", "pairs", value=1),
+        "r.json: side_by_side.tests[0].ratio.pairs: expected two pairs or more, found 1",
+    ),
+    "an interval that cannot be surer": (
+        lambda d: break_at(d, *TIMED, "ratio", "confidence", value=1),
+        "r.json: side_by_side.tests[0].ratio.confidence: expected a share below 1, found 1",
+    ),
+    "a growth below none": (
+        lambda d: break_at(d, *TIMED, "allowed", value=-0.05),
+        "r.json: side_by_side.tests[0].allowed: expected a number, zero or more, found -0.05",
+    ),
+    "within, and nothing was timed": (
+        lambda d: break_at(d, *TIMED, "ratio", is_gone=True),
+        "r.json: side_by_side.tests[0].outcome: 'within', and there is no ratio",
+    ),
+    "not timed, and there is a time": (
+        lambda d: break_at(d, *TIMED, "outcome", value="not timed"),
+        "r.json: side_by_side.tests[0].outcome: 'not timed', and there is a ratio",
+    ),
     "a wrong value of any length": (
         lambda d: break_at(d, "settings", value="x" * 1000),
         'r.json: settings: expected a table, found "' + "x" * 39 + "...",
@@ -401,6 +514,48 @@ def test_a_row_of_an_unknown_region_is_refused() -> None:
     data = break_at(report_to_json(full_report()), *TEST, "modules", 0, "region", value="gone")
     with pytest.raises(ReportError, match=r"modules\[0\].region: .* no measurement named 'gone'"):
         report_from_json(data, where="r.json")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    {
+        "an interval upside down": (
+            lambda d: break_at(d, *TIMED, "ratio", "interval", value=[1.2, 1.1]),
+            (
+                "side_by_side.tests[0].ratio.interval: "
+                "expected two numbers, the lower first, found [1.2, 1.1]"
+            ),
+        ),
+        "a test that is not in the report": (
+            lambda d: break_at(d, *TIMED, "test", value="test_b.py::test_b"),
+            "side_by_side.tests[0].test: the report has no test 'test_b.py::test_b'",
+        ),
+        "the same region twice": (
+            lambda d: break_at(d, *TIMED[:2], value=2 * d["side_by_side"]["tests"]),
+            "side_by_side.tests[1].region: this region of the test stands there twice",
+        ),
+    }.values(),
+    ids=["interval", "test", "region"],
+)
+def test_timings_that_contradict_themselves_are_refused(
+    damage: Callable[[Any], Any], message: str
+) -> None:
+    # No schema can say these.
+    with pytest.raises(ReportError) as caught:
+        report_from_json(damage(report_to_json(full_report())), where="r.json")
+    assert str(caught.value) == f"r.json: {message}"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_ratio_that_is_no_number_is_never_written(value: float) -> None:
+    report = full_report()
+    assert report.side_by_side is not None
+    (timed,) = report.side_by_side.tests
+    assert timed.ratio is not None
+    broken = replace(timed, ratio=replace(timed.ratio, high=value))
+    timings = replace(report.side_by_side, tests=(broken,))
+    with pytest.raises(ReportError, match=r"^test_a.py::test_a: ratio: .* not a finite number"):
+        report_to_json(replace(report, side_by_side=timings))
 
 
 def test_a_newer_schema_asks_for_an_update() -> None:

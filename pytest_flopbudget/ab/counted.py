@@ -1,0 +1,38 @@
+"""The run of one side that is not timed by turns: pytest as the user starts it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from pytest_flopbudget.ab.side import Side
+
+RAN_TO_ITS_END: Final = (0, 1)
+"""pytest's exit codes for a run whose tests all ran, whether or not they passed."""
+NEVER_TIMED: Final = ("--flopbudget-latency=never",)
+_REPORTING: Final = ("--flopbudget=report",)
+"""Behind the user's own, so that a budget fails no test: whoever has both sides judges them,
+and the exit code tells of the tests' own failures alone."""
+
+
+def run_pytest(
+    side: Side, arguments: Sequence[str], report: Path, *, output: IO[bytes] | None = None
+) -> int:
+    """The exit code of pytest on this side, which writes its report.
+
+    output: where what it prints goes; to our own output when None.
+    """
+    # What the tests print must keep its place among what is printed here.
+    sys.stdout.flush()
+    done = subprocess.run(  # noqa: S603 - the user's own tests, and no shell
+        side.pytest([*arguments, *_REPORTING, f"--flopbudget-json={report}"]),
+        cwd=side.directory,
+        env=dict(side.environ),
+        stdout=output,
+        stderr=None if output is None else subprocess.STDOUT,
+        check=False,
+    )
+    return done.returncode

@@ -1,0 +1,202 @@
+"""The whole of `flopbudget ab`: both sides are counted, and then timed by turns."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Final
+
+from pytest_flopbudget.ab.counted import NEVER_TIMED, run_pytest
+from pytest_flopbudget.ab.dependencies import dependency_differences
+from pytest_flopbudget.ab.environment import Allocator, counterparts, import_path
+from pytest_flopbudget.ab.git import git_in
+from pytest_flopbudget.ab.side import Side, Sides
+from pytest_flopbudget.ab.side_by_side import Wanted, time_side_by_side
+from pytest_flopbudget.ab.trees import (
+    Snapshot,
+    Tree,
+    branch_point,
+    checkout,
+    resolve,
+    snapshot,
+)
+from pytest_flopbudget.core.errors import FlopBudgetError
+from pytest_flopbudget.core.report import Git, Report
+from pytest_flopbudget.store.files import read_report
+
+_LEFT_A_REPORT: Final = (0, 1, 5)
+"""pytest's exit codes after which there is a report; 5 is that of a side without tests."""
+_SAID_LAST: Final = 15
+_MOST_NAMED: Final = 5
+
+
+class SideError(FlopBudgetError):
+    """A side cannot be measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user wants to know."""
+
+    repository: Path
+    """The project's directory in the user's checkout."""
+    base: str
+    """A commit, branch or tag; the head is held against where it left that."""
+    head: str | None = None
+    """The checkout as it stands, changes included, when None."""
+    arguments: tuple[str, ...] = ()
+    """What pytest is given on both sides."""
+    base_python: str = sys.executable
+    setup: tuple[str, ...] = ()
+    """A command that is run in each side's directory first, such as a build."""
+    time_limit_s: float
+    """For the timing, all tests and pairs together."""
+    allocator: Allocator = "warm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reports:
+    """What both sides measured; the head's has what was timed side by side."""
+
+    base: Report
+    head: Report
+
+
+def run_ab(
+    request: Request, *, environ: Mapping[str, str] = os.environ, say: Callable[[str], None]
+) -> Reports:
+    """Check both sides out, count them, and time by turns what has a latency budget.
+
+    say: is told how far it is, a line at a time.
+    Raises FlopBudgetError where a side cannot be had or measured; nothing is left behind.
+    """
+    git = git_in(request.repository)
+    head = _head(request)
+    base = branch_point(git, request.base, head.commit)
+    repository = Path(git.output("rev-parse", "--show-toplevel").rstrip("\n"))
+    with (
+        checkout(request.repository, base.commit) as base_tree,
+        checkout(request.repository, head.commit) as head_tree,
+        tempfile.TemporaryDirectory(prefix="flopbudget-") as directory,
+    ):
+        sides = Sides(
+            base=_side("base", base_tree, repository, environ, request.base_python),
+            head=_side("head", head_tree, repository, environ, sys.executable),
+            arguments=request.arguments,
+        )
+        for side in (sides.base, sides.head):
+            _set_up(side, request.setup, say)
+        before = _count(sides.base, (*request.arguments, *NEVER_TIMED), Path(directory), say)
+        after = _count(sides.head, request.arguments, Path(directory), say)
+        differences = dependency_differences(base_tree.directory, head_tree.directory)
+        timed = time_side_by_side(
+            sides,
+            before,
+            after,
+            Wanted(
+                base_commit=base.commit,
+                head_commit=head.commit,
+                is_dirty=head.is_dirty,
+                trees={"base": base_tree.root, "head": head_tree.root},
+                repository=repository,
+                project=request.repository,
+                time_limit_s=request.time_limit_s,
+                allocator=request.allocator,
+                notes=(*_notes(base.note, head), *differences),
+            ),
+            say=say,
+        )
+        if timed is None:
+            say("no test that ran has a latency budget: nothing to time")
+    return Reports(
+        base=replace(before, git=Git(commit=base.commit, branch=None, is_dirty=False)),
+        head=replace(
+            after,
+            git=Git(commit=head.commit, branch=request.head, is_dirty=head.is_dirty),
+            side_by_side=timed,
+        ),
+    )
+
+
+def _head(request: Request) -> Snapshot:
+    if request.head is None:
+        return snapshot(request.repository)
+    commit = resolve(git_in(request.repository), request.head)
+    return Snapshot(commit=commit, is_dirty=False, untracked=(), submodules=())
+
+
+def _notes(base_note: str | None, head: Snapshot) -> Iterator[str]:
+    if base_note is not None:
+        yield base_note
+    if head.is_dirty:
+        yield "the head has the changes of the checkout that are not committed"
+    if head.untracked:
+        yield f"files that git does not track are not in the head: {_named(head.untracked)}"
+    if head.submodules:
+        yield f"changes within submodules are not in the head: {_named(head.submodules)}"
+
+
+def _named(files: Sequence[str]) -> str:
+    more = len(files) - _MOST_NAMED
+    return ", ".join(files[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _side(name: str, tree: Tree, repository: Path, environ: Mapping[str, str], python: str) -> Side:
+    # Those who start this in their project's environment have its editable install on the path.
+    also = counterparts(sys.path, repository, tree.root)
+    path = import_path(tree.directory, environ, counterparts=also)
+    return Side(
+        name=name, directory=tree.directory, environ={**environ, "PYTHONPATH": path}, python=python
+    )
+
+
+def _set_up(side: Side, command: Sequence[str], say: Callable[[str], None]) -> None:
+    if not command:
+        return
+    say(f"setting up the {side.name}")
+    with _log() as log:
+        try:
+            code = subprocess.run(  # noqa: S603 - the user's own command, and no shell
+                command,
+                cwd=side.directory,
+                env=dict(side.environ),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=False,
+            ).returncode
+        except OSError as error:
+            raise SideError(f"--setup: cannot run {command[0]!r}: {error.strerror}") from error
+        if code:
+            raise SideError(f"--setup ended with {code} on the {side.name}:\n{_tail(log)}")
+
+
+def _count(
+    side: Side, arguments: Sequence[str], directory: Path, say: Callable[[str], None]
+) -> Report:
+    """The report of one side's own run."""
+    say(f"counting on the {side.name}")
+    path = directory / f"{side.name}.json"
+    with _log() as log:
+        code = run_pytest(side, arguments, path, output=log)
+        if code not in _LEFT_A_REPORT or not path.exists():
+            raise SideError(f"pytest ended with {code} on the {side.name}:\n{_tail(log)}")
+    return read_report(path)
+
+
+@contextmanager
+def _log() -> Iterator[IO[bytes]]:
+    with tempfile.TemporaryFile() as log:
+        yield log
+
+
+def _tail(log: IO[bytes]) -> str:
+    """The last that was printed."""
+    log.seek(0)
+    lines = log.read().decode(errors="replace").strip().splitlines()
+    return "\n".join(f"  {line}" for line in lines[-_SAID_LAST:]) or "  (it printed nothing)"

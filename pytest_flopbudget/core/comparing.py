@@ -61,12 +61,11 @@ def compare(base: Report | None, head: Report) -> Comparison:
         else tuple(Pair(base=None, head=test) for test in head.tests)
     )
     difference = "" if base is None else machine_difference(base.machine, head.machine)
-    is_one_machine = base is None or not pace_difference(base, head)
+    pace = "" if base is None else pace_difference(base, head)
     timings = usable_timings(base, head)
     timed = timed_of(timings)
     tests = [
-        _ComparedTest(pair, difference, is_one_machine, _timed_regions(pair, timed))
-        for pair in pairs
+        _ComparedTest(pair, difference, not pace, _timed_regions(pair, timed)) for pair in pairs
     ]
     judged = [delta for test in tests for delta in test.judged()]
     over = [delta for delta in judged if delta.verdict and _fails(delta.verdict)]
@@ -98,7 +97,7 @@ def compare(base: Report | None, head: Report) -> Comparison:
             for d in judged
             if d.verdict and d.verdict.outcome in (Outcome.WITHIN, Outcome.IMPROVED)
         ),
-        notes=(*side.notes, *times_of_two_machines(incomparable, difference)),
+        notes=(*side.notes, *times_of_two_machines(incomparable, pace)),
     )
 
 
@@ -362,16 +361,8 @@ def _notes(base: Report | None, head: Report) -> Iterator[str]:
             f"{base.versions.get('torch', 'unknown')} on the base: "
             "exact counts may differ by the version alone"
         )
-    if base is not None and _has_timings(base) and _has_timings(head):
-        difference = pace_difference(base, head)
-        if difference:
-            yield f"the base's latencies are of another machine, and not shown: {difference}"
     yield from timing_notes(base, head)
     yield from head.notes
-
-
-def _has_timings(report: Report) -> bool:
-    return any(m.samples is not None for test in report.tests for m in test.measurements)
 
 
 def _fact_changes(base: Mapping[str, Any], head: Mapping[str, Any]) -> Iterator[FactChange]:

@@ -504,7 +504,7 @@ class TestOtherMachines:
         (delta,) = result.incomparable
         assert delta.base == (Value(value=0.25) if is_shown else None)
         assert delta.head == Value(value=0.5)
-        note = "the base's latencies are of another machine, and not shown: cores 4, here 2"
+        note = "the base's times are of another machine, and not shown: cores 4, here 2"
         assert (note in result.notes) is not is_shown
 
     def test_where_nothing_was_timed_no_note_speaks_of_latencies(self) -> None:

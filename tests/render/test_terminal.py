@@ -364,6 +364,10 @@ class TestMeasurement:
         text = render_measurement(timed, title="t")
         assert "9 ms to 12 ms" in text
         assert "latency: 30 rounds, 1 thread, intervals at 95 %, never steady" in text
+        assert timed.samples is not None
+        on_device = replace(timed, samples=replace(timed.samples, device="cuda:0"))
+        text = render_measurement(on_device, title="t")
+        assert "latency: 30 rounds, 1 thread, on cuda:0, intervals at 95 %, never steady" in text
 
     def test_the_largest_spenders_come_with_their_share(self) -> None:
         flops = measured(macs={"small": 1, "large": 3}, bytes_moved=1)

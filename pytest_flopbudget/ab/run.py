@@ -108,7 +108,12 @@ def run_ab(
                 project=request.repository,
                 time_limit_s=request.time_limit_s,
                 allocator=request.allocator,
-                notes=(*_notes(base.note, head), *differences),
+                notes=(
+                    *_notes(base.note, head),
+                    *base_tree.notes,
+                    *head_tree.notes,
+                    *differences,
+                ),
             ),
             say=say,
         )

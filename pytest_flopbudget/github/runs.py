@@ -115,6 +115,7 @@ def run_base(
             )
             # Folded in the log, so that a failure of the base is not taken for one of the head.
             sys.stdout.write(f"::group::pytest on the base commit {sha[:7]}\n")
+            sys.stdout.writelines(f"{note}\n" for note in tree.notes)
             exit_code = run_pytest(sides.base, (*pytest_args, *NEVER_TIMED), report)
             sys.stdout.write("::endgroup::\n")
             if exit_code in RAN_TO_ITS_END and report.exists() and latency is not None:

@@ -151,7 +151,7 @@ def test_compiled_modules_namespace_packages_and_archives_are_seen(repository: P
         model___C="{}/build/model/_C.cpython-312-x86_64-linux-gnu.so",
         space="{}/packages/space",
         packed="{}/dist/packed.zip/packed/__init__.py",
-        renamed="{}/lib/__init__.py",
+        renamed="{}/deep/lib/__init__.py",
     ) == [
         ("model._C", "build"),
         ("packed", "dist/packed.zip"),

@@ -6,9 +6,11 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, Final, final
 
@@ -50,6 +52,15 @@ class Ended:
     """The file of each module that was imported since the last test."""
 
 
+@lru_cache
+def _has_xdist(python: str) -> bool:
+    """Whether this Python's pytest would hand its tests to other processes, if told to."""
+    if python == sys.executable:
+        return find_spec("xdist") is not None
+    command = [python, "-c", "import importlib.util as u, sys; sys.exit(not u.find_spec('xdist'))"]
+    return subprocess.run(command, check=False).returncode == 0  # noqa: S603 - no shell
+
+
 class WorkerEndedError(FlopBudgetError):
     """A worker has ended before its tests had; says how, and what it printed last."""
 
@@ -73,7 +84,7 @@ class Worker:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         read_here, write_there = os.pipe()
         read_there, write_here = os.pipe()
-        alone = _ONE_PROCESS if find_spec("xdist") else ()
+        alone = _ONE_PROCESS if _has_xdist(side.python) else ()
         self._process = subprocess.Popen(  # noqa: S603 - the user's own tests, and no shell
             side.pytest([*arguments, *_OURS, *alone]),
             cwd=side.directory,

@@ -155,4 +155,7 @@ def test_places_in_the_user_s_checkout_have_counterparts_where_the_tree_has_them
     (tmp_path / "link").symlink_to(user_s)
     paths = ["", "/usr/lib/python3", f"{user_s}/lib", f"{tmp_path}/link/lib", f"{user_s}/gone"]
     paths += [f"{user_s}/.venv/lib/site-packages", f"{user_s}-two/lib", str(user_s)]
-    assert counterparts(paths, tmp_path / "link", root) == (root / "lib", root)
+    assert counterparts(paths, [tmp_path / "link"], root) == (root / "lib", root)
+    other = tmp_path / "other"
+    both = [tmp_path / "link", other]
+    assert counterparts([f"{other}/lib"], both, root) == (root / "lib",)

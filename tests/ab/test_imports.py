@@ -101,7 +101,7 @@ def test_packages_that_are_elsewhere_are_found_by_the_path_that_the_install_adde
     alone = import_path(sides.tree, {})
     assert sides.foreign(alone) == [("model", "python/lib"), ("model.layers", "python/lib")]
     _, user_s = sides.run("")
-    moved = counterparts(user_s, sides.repository, sides.tree)
+    moved = counterparts(user_s, [sides.repository], sides.tree)
     assert moved == (sides.tree / "python/lib",)
     assert sides.foreign(import_path(sides.tree, {}, counterparts=moved)) == []
 

@@ -16,6 +16,7 @@ from pytest_flopbudget.ab.trees import (
     TreeError,
     branch_point,
     checkout,
+    checkouts,
     merge_base,
     resolve,
     snapshot,
@@ -253,6 +254,16 @@ class TestKilled:
         assert git(here, "worktree", "list").count("\n") == 1
         assert str(here.parent / "moved") in git(here, "worktree", "list")
         assert list(temp.iterdir()) == []
+
+
+class TestCheckouts:
+    def test_all_of_the_user_s_are_told_and_none_of_ours(self, tmp_path: Path) -> None:
+        here, linked = tmp_path / "here", tmp_path / "linked ä"
+        sha = commit(here, {"sub/a": "1"})
+        git(here, "worktree", "add", "--quiet", "--detach", str(linked))
+        with checkout(here, sha):
+            assert checkouts(here / "sub") == (here, linked)
+            assert checkouts(linked) == (linked, here)
 
 
 class TestSubmodules:

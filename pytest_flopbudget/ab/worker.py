@@ -143,8 +143,8 @@ class Worker:
         message = self._hear(timeout_s)
         if "raised" in message:
             raise CallRaisedError(message["raised"])
-        calls, wall_s, cpu_s = message["ran"]
-        return Slice(calls=calls, wall_s=wall_s, cpu_s=cpu_s)
+        calls, wall_s, cpu_s, queued_s = message["ran"]
+        return Slice(calls=calls, wall_s=wall_s, cpu_s=cpu_s, queued_s=queued_s)
 
     def go_on(self) -> None:
         """Let the worker leave the region that it waits at. Raises WorkerEndedError."""

@@ -23,6 +23,8 @@ _DEEPEST: Final = 40
 _LONGEST_TEXT: Final = 20_000
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LONGEST_SERIES: Final = 1000
+_MOST_PINNED: Final = 100
+"""Variables of an environment, which a page lists one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +133,11 @@ def decode_leg(content: bytes, *, where: str, name: str = "") -> Leg:
     for report in filter(None, (leg.base, leg.head)):
         if len(report.tests) > _MOST_TESTS:
             raise ReportError(f"{where}: more than {_MOST_TESTS} tests")
+        timings = report.side_by_side
+        if timings and len(timings.tests) > _MOST_TESTS:
+            raise ReportError(f"{where}: more than {_MOST_TESTS} timings")
+        if timings and len(timings.environment) > _MOST_PINNED:
+            raise ReportError(f"{where}: more than {_MOST_PINNED} pinned variables")
     return leg
 
 

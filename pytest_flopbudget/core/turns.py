@@ -167,7 +167,8 @@ class _Paced:
         piece = self.run()
         self._warmup_calls += piece.calls
         self._warmup_s += piece.wall_s
-        self._call_times.append(piece.wall_s / piece.calls)
+        # What others took is no drift of the side's own.
+        self._call_times.append((piece.wall_s - piece.queued_s) / piece.calls)
 
     def is_warm(self) -> bool:
         """Whether the warm-up was long enough and ended steady, or must end."""

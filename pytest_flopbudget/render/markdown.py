@@ -15,12 +15,18 @@ from pytest_flopbudget.core.comparison import (
     Place,
     Standing,
 )
-from pytest_flopbudget.core.metrics import metric_named
-from pytest_flopbudget.core.quantity import format_quantity
 from pytest_flopbudget.render.accepting import MOST_CHANGES, lines_for_change, lines_for_over
 from pytest_flopbudget.render.escaping import anchor, cell, sentence
 from pytest_flopbudget.render.layout import Block, fitted
-from pytest_flopbudget.render.sentences import LABEL
+from pytest_flopbudget.render.ratios import (
+    RatioRow,
+    judged_amounts,
+    judged_base,
+    ratio_rows,
+    timing_causes,
+    timing_facts,
+)
+from pytest_flopbudget.render.sentences import LABEL, cap_words
 from pytest_flopbudget.render.trend import trend
 from pytest_flopbudget.render.words import (
     causes_of,
@@ -33,7 +39,6 @@ from pytest_flopbudget.render.words import (
     plural,
     sides,
     timings_of,
-    value_and_bound,
     values_of,
     with_region,
 )
@@ -46,6 +51,8 @@ SUMMARY_BYTES: Final = 1_000_000
 Names = dict[str, str]
 
 _BAR: Final = 10
+_MOST_TIMED: Final = 10
+"""Rows of times that are shown in any case."""
 _MOST_LEGS: Final = 6
 """Legs that a row names; the rest are counted."""
 _DELTA: Final = "\N{GREEK CAPITAL LETTER DELTA}"
@@ -109,6 +116,7 @@ def _blocks(comparison: Comparison, about: _About) -> Iterator[Block]:
     yield _to_accept(c.over, about.label)
     yield _judged(names, "Over, only warned of", c.warned)
     yield _accepted(names, c.accepted)
+    yield from _timed(names, c)
     yield _folded(_judged(names, "", c.pre_existing), "Over budget on the base too")
     moved = _moved_elsewhere(c)
     bounded = [delta for delta in moved if delta.is_budgeted]
@@ -236,12 +244,13 @@ def _judged(names: Names, title: str, deltas: Sequence[Delta]) -> Block:
     for delta in deltas:
         if delta.verdict is None:
             continue
-        value, bound = value_and_bound(delta.verdict, delta.limit)
+        value, bound = judged_amounts(delta)
         why = causes_of(delta) if delta.verdict.value is not None else (delta.verdict.reason,)
+        why = timing_causes(delta) or why
         rows.append(
             _row(
                 *_name(names, delta.place),
-                values_of(delta)[0],
+                judged_base(delta),
                 value,
                 change_of(delta),
                 bound,
@@ -275,8 +284,7 @@ def _accepted(names: Names, every: Sequence[Accepted]) -> Block:
         acceptance = one.acceptance
         cap = "gone"
         if acceptance.cap is not None:
-            amount = format_quantity(acceptance.cap, metric_named(acceptance.metric).dimension)
-            cap = f"{'>=' if acceptance.is_floor else '<='} {amount}"
+            cap = f"{'>=' if acceptance.is_floor else '<='} {cap_words(acceptance)}"
         rows.append(
             _row(
                 *_what(names, one),
@@ -327,6 +335,34 @@ def _entries(names: Names, entries: Sequence[Entry]) -> Block:
         for entry in entries
     ]
     return _table("", ("Test", "Why", "Budget"), rows)
+
+
+def _timed(names: Names, comparison: Comparison) -> Iterator[Block]:
+    """What was timed beside the base: in the open what says something, and few rows in any case."""
+    rows = ratio_rows(comparison)
+    shown = rows if len(rows) <= _MOST_TIMED else [row for row in rows if row.is_telling]
+    hidden = [row for row in rows if row not in shown]
+    yield _ratios(names, "Timed beside the base", shown)
+    yield _folded(_ratios(names, "", hidden), "Timed beside the base, and not slower")
+    facts = tuple(f"- {sentence(fact)}" for fact in timing_facts(comparison))
+    yield _folded(Block(rows=facts), "How the times were taken")
+
+
+def _ratios(names: Names, title: str, rows: Sequence[RatioRow]) -> Block:
+    cells = (
+        _row(
+            *_name(names, row.delta.place),
+            row.base,
+            row.head,
+            row.change,
+            row.interval + (f"<br>wall {row.wall}" if row.wall else ""),
+            row.noise,
+            row.verdict + (", not gated" if row.is_unstable else ""),
+        )
+        for row in rows
+    )
+    columns = ("Test", "Metric", "Base", "PR", _DELTA, "Interval, %", "Noise", "Verdict")
+    return _table(title, columns, cells)
 
 
 def _undecided(names: Names, deltas: Sequence[Delta]) -> Block:

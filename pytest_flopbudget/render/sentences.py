@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from pytest_flopbudget.core.acceptance import Acceptance
 from pytest_flopbudget.core.comparison import Accepted, BudgetChange, Comparison, Standing
 from pytest_flopbudget.core.metrics import metric_named
-from pytest_flopbudget.core.quantity import format_quantity
+from pytest_flopbudget.core.quantity import format_change, format_quantity
 from pytest_flopbudget.render.accepting import lines_for_change
 from pytest_flopbudget.render.words import change_words, clean, explanation, plural, with_region
 
@@ -58,10 +59,18 @@ def acceptance_words(one: Accepted) -> str:
     line = one.acceptance
     upto = ""
     if line.cap is not None:
-        dimension = metric_named(line.metric).dimension
-        upto = f" {'down' if line.is_floor else 'up'} to {format_quantity(line.cap, dimension)}"
+        upto = f" {'down' if line.is_floor else 'up'} to {cap_words(line)}"
     by = f" (label set by {line.set_by})" if line.set_by else ""
     return clean(f"accepted{upto}: {line.reason}{by}")
+
+
+def cap_words(line: Acceptance) -> str:
+    """The value up to which it accepts, in the unit in which it was written."""
+    if line.cap is None:
+        return ""
+    if line.is_change:
+        return format_change(1, 1 + line.cap)
+    return format_quantity(line.cap, metric_named(line.metric).dimension)
 
 
 def way_out(change: BudgetChange, *, label: str = LABEL) -> str:

@@ -14,6 +14,7 @@ from pytest_flopbudget.core.pairing import limit_of
 from pytest_flopbudget.core.report import Report, TestReport
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
 from pytest_flopbudget.render.accepting import lines_for_change
+from pytest_flopbudget.render.ratios import COLUMNS, TITLE, ratio_rows, timing_facts
 from pytest_flopbudget.render.sentences import (
     LABEL,
     accepted_words,
@@ -98,6 +99,7 @@ def render_comparison(comparison: Comparison, *, width: int = WIDTH) -> str:
     lines += _delta_section(
         "over on the base too, and no less", comparison.pre_existing, names, width
     )
+    lines += _timed_section(comparison, names, width)
     shown, hidden = _telling(comparison)
     lines += _delta_section("changed", shown, names, width)
     if hidden:
@@ -355,6 +357,27 @@ def _entry_section(
         item += f" (budget: {clean(entry.budget)})" if entry.budget else ""
         items.append(on_legs(item, entry.place.legs))
     return _section(title, items, width)
+
+
+def _timed_section(comparison: Comparison, names: dict[str, str], width: int) -> list[str]:
+    """A line for each region that was timed beside the base, and how that was done."""
+    known = ratio_rows(comparison)
+    if not known:
+        return []
+    rows = [COLUMNS]
+    for row in known:
+        place = row.delta.place
+        name = on_legs(with_region(names[place.test], place.region), place.legs)
+        rows.append((name, row.times, row.change, row.interval, row.noise, row.verdict))
+    lines = ["", TITLE, *(f"  {line}" for line in _table(rows, width - 2))]
+    for row in known:
+        if row.wall:
+            name = with_region(names[row.delta.place.test], row.delta.place.region)
+            lines += _wrapped(f"  {name}: by wall time {row.wall}", width)
+    return [
+        *lines,
+        *(one for fact in timing_facts(comparison) for one in _wrapped(f"  {fact}", width)),
+    ]
 
 
 def _undecided_section(comparison: Comparison, names: dict[str, str], width: int) -> list[str]:

@@ -20,6 +20,7 @@ from pytest_flopbudget.core.measurement import Counts, Measurement, Samples, Val
 from pytest_flopbudget.core.metrics import Better, Dimension, Kind, metric_named
 from pytest_flopbudget.core.quantity import format_change, format_pair, format_quantity
 from pytest_flopbudget.core.report import Git
+from pytest_flopbudget.core.timings import change_beside_base
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
 
 ELLIPSIS: Final = "\N{HORIZONTAL ELLIPSIS}"
@@ -136,6 +137,9 @@ def change_of(delta: Delta) -> str:
     head = head_value(delta)
     if delta.base is None or head is None:
         return "-"
+    if (beside := change_beside_base(delta)) is not None:
+        # The paired turns know it better than the two medians do.
+        return format_change(1, 1 + beside)
     return format_change(delta.base.value, head)
 
 
@@ -158,7 +162,9 @@ def explanation(delta: Delta) -> str:
     if delta.verdict is None:
         return ""
     text = delta.verdict.reason
-    if delta.base is not None and delta.verdict.outcome is not Outcome.REGRESSED:
+    # What was timed beside the base says itself what that took.
+    is_told = delta.verdict.outcome is Outcome.REGRESSED or delta.timed is not None
+    if delta.base is not None and not is_told:
         text += f"; on the base {values_of(delta)[0]} ({change_of(delta)})"
         if delta.movers:
             text += f", moved by {', '.join(causes_of(delta))}"
@@ -180,7 +186,15 @@ def names_of(comparison: Comparison) -> dict[str, str]:
     """A short name for the id of each test that the comparison speaks of."""
     c = comparison
     placed: list[Delta | Entry | UncountedRow] = [*c.over, *c.warned, *c.changed, *c.pre_existing]
-    placed += [*c.undecided, *c.incomparable, *c.new, *c.removed, *c.not_measured, *c.uncounted]
+    placed += [
+        *c.timed,
+        *c.undecided,
+        *c.incomparable,
+        *c.new,
+        *c.removed,
+        *c.not_measured,
+        *c.uncounted,
+    ]
     placed += [one.delta for one in c.accepted if one.delta]
     accepted = [one.change for one in c.accepted if one.change]
     changes = (*c.loosened, *c.tightened, *c.added, *accepted)
@@ -209,7 +223,7 @@ def headline(comparison: Comparison) -> str:
         (loosened, "budget loosened" if loosened == 1 else "budgets loosened"),
         (len(comparison.warned), "warned of"),
         (len(comparison.accepted), "accepted"),
-        (sum(d.growth < 0 for d in comparison.changed if d.is_budgeted), "improved"),
+        (_improved(comparison), "improved"),
         (len(comparison.not_measured), "not measured"),
         (len(comparison.pre_existing), "over on the base too"),
     )
@@ -219,6 +233,12 @@ def headline(comparison: Comparison) -> str:
     elif comparison.limits_within or not parts:
         parts.append(f"{comparison.limits_within} within budget")
     return " \N{MIDDLE DOT} ".join(parts)
+
+
+def _improved(comparison: Comparison) -> int:
+    """How many budgeted numbers got better, of the times those that did so beyond doubt."""
+    faster = sum(d.timed.is_faster for d in comparison.timed if d.timed)
+    return faster + sum(d.growth < 0 for d in comparison.changed if d.is_budgeted)
 
 
 def sides(comparison: Comparison) -> str:

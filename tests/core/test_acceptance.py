@@ -64,6 +64,22 @@ class TestLines:
         assert (one.cap, one.is_floor) == (cap, is_floor)
 
     @pytest.mark.parametrize(
+        ("words", "cap", "is_floor"),
+        [
+            ("latency <= +12%", Fraction(12, 100), False),
+            ("latency <= 12.5 %", Fraction(125, 1000), False),
+            ("latency <= `+300%`", Fraction(3), False),
+            ("throughput >= -10%", Fraction(-1, 10), True),
+        ],
+    )
+    def test_a_time_may_be_capped_by_its_change(
+        self, words: str, cap: Fraction, is_floor: bool
+    ) -> None:
+        one = only(f"{KEY} t {words} - r")
+        assert (one.cap, one.is_floor, one.is_change) == (cap, is_floor, True)
+        assert not only(f"{KEY} t latency <= 12 ms - r").is_change
+
+    @pytest.mark.parametrize(
         "tests",
         [
             "test_x[a b-c]",
@@ -137,6 +153,8 @@ class TestComplaints:
         ("rest", "mend"),
         [
             ("t macs <= 3 GFLOP - r", "1 MAC is 2 FLOP; write '1.5 GMAC'"),
+            ("t macs <= +12% - r", "cannot read '+12%'"),
+            ("t throughput >= -100% - r", "'-100%' would leave nothing"),
             ("t flops <= 3 GFLOPS - r", "is a rate (FLOPS is FLOP/s), and this is a count"),
             ("t flop <= 3 - r", "no metric is called 'flop'; write 'flops'"),
             ("t rss_peak <= 3 - r", "takes no budget"),

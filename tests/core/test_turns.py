@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -206,6 +207,23 @@ class TestWarmUp:
         # 0.02 * (1 + 0.5 * 0.9^(n-2)), first at n = 29. Slices are counted from 0.
         assert len(warmup) == 29 + 1
         assert sum(piece.wall_s for piece in warmup) < PLAN.warmup_limit_s
+
+    def test_a_neighbour_that_the_system_tells_of_is_no_drift(self) -> None:
+        class Robbed(FakeSide):
+            """A side whose time beyond 5 ms a call was spent in a queue."""
+
+            def run(self, calls: int) -> Slice:
+                piece = super().run(calls)
+                return replace(piece, queued_s=piece.wall_s - 0.005 * calls)
+
+        def crowded() -> Iterator[float]:
+            return (0.005 * 1.01**n for n in itertools.count())
+
+        side = Robbed(crowded())
+        series = take_turns(side, FakeSide(steady(0.005)), PLAN, head_leads=False)
+        assert series.is_steady
+        warmup = side.slices[1 : -len(series.turns)]
+        assert sum(piece.wall_s for piece in warmup[:-1]) < PLAN.warmup_s
 
     def test_noise_is_no_drift(self) -> None:
         source = Random(7)

@@ -6,6 +6,7 @@ The budget is 40 000 MACs wherever a test does not say otherwise.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any
 import pytest
 
 from pytest_flopbudget.core.legs import Leg, Series, leg_to_json
+from pytest_flopbudget.core.ratios import Ratio
 from pytest_flopbudget.core.report import Git, Report, TestOutcome, TestReport
+from pytest_flopbudget.core.side_by_side import TimedOutcome
 from pytest_flopbudget.github.gate import main
 
-from ..builders import budgeted, limit, measured, reported
+from ..builders import beside, budgeted, limit, measured, ratio, reported, timed
 from .api_mock import REPOSITORY, WORKFLOW_LOGIN, Fault
 from .composite import Result, assignments
 from .conftest import TOKEN, event_payload
@@ -290,6 +293,74 @@ class TestAccepting:
         assert result.outputs["verdict"] == "accepted"
         assert result.steps["Comment"].conclusion == "skipped"
         assert pull.github.writes() == []
+
+
+class TestBesideTheBase:
+    """What the measuring job timed on both sides, on its way to the comment."""
+
+    TEST = budgeted(
+        FORWARD,
+        measured(macs={"0": 5}, latency=0.005),
+        limits=(limit("latency", vs_baseline=0.05),),
+    )
+
+    def sides(self, outcome: TimedOutcome, found: Ratio, reason: str = "so") -> tuple[Report, ...]:
+        timings = beside(timed(self.TEST, outcome, found, reason=reason))
+        head = replace(run_of(self.TEST, commit="a"), side_by_side=timings)
+        return head, run_of(self.TEST, commit="b")
+
+    @pytest.mark.parametrize(
+        ("outcome", "found", "exit_code", "row"),
+        [
+            (
+                TimedOutcome.REGRESSED,
+                ratio(1.2),
+                1,
+                "| 5 ms | 6 ms | +20.0 % | [+19.0, +21.0] | 1.8 % | SLOWER |",
+            ),
+            (
+                TimedOutcome.WITHIN,
+                ratio(1.02),
+                0,
+                "| 5 ms | 5.1 ms | +2.0 % | [+1.0, +3.0] | 1.8 % | ok |",
+            ),
+            (
+                TimedOutcome.UNSTABLE,
+                ratio(1.2, spread=0.3, noise=0.4),
+                0,
+                "| 5 ms | 6 ms | +20.0 % | [-10.0, +50.0] | 40.0 % | unstable, not gated |",
+            ),
+        ],
+    )
+    def test_the_verdict_and_the_row_reach_the_comment(
+        self, judge: Judge, outcome: TimedOutcome, found: Ratio, exit_code: int, row: str
+    ) -> None:
+        judged = judge(*self.sides(outcome, found))
+        assert judged.exit_code == exit_code
+        for page in (judged.comment, judged.summary):
+            assert f"| <code>test_forward</code> | <code>latency</code> {row}" in page
+        assert ("::error" in judged.log) is bool(exit_code)
+
+    def test_the_line_that_is_offered_accepts_it(self, pull: Scenario, judge: Judge) -> None:
+        head, base = self.sides(TimedOutcome.REGRESSED, ratio(1.2))
+        (line,) = re.findall(r"^Flop-Budget-Accept: .*$", judge(head, base).comment, re.MULTILINE)
+        pull.accept(line)
+        accepted = judge(head, base)
+        assert (accepted.exit_code, accepted.outputs["verdict"]) == (0, "accepted")
+
+    def test_a_leg_whose_timings_make_no_sense_is_a_missing_one(self, pull: Scenario) -> None:
+        head, base = self.sides(TimedOutcome.WITHIN, ratio(1.02))
+        document = leg_to_json(Leg(name="cpu", head=head, base=base))
+        document["head"]["side_by_side"]["tests"][0]["ratio"]["interval"] = [-1, 1]
+        pull.shown.upload("flopbudget-cpu", zipped(json.dumps(document).encode()))
+        result = gate(pull)
+        assert (result.conclusion, exit_code(result)) == ("failure", "2")
+
+    def test_the_reason_cannot_write_into_the_page(self, judge: Judge) -> None:
+        hostile = "| x |\n\n# forged <script>"
+        found = judge(*self.sides(TimedOutcome.UNSTABLE, ratio(1.2), reason=hostile))
+        assert "<script>" not in found.comment
+        assert "\n# forged" not in found.comment
 
 
 class TestComment:

@@ -7,10 +7,12 @@ What is said, a line of JSON each, between the worker and the process that condu
     conductor   {"calls": N} or {"go": "on"}               N calls in one slice, or the test's end
     worker      {"ran": [N, WALL_S, CPU_S, QUEUED_S]} or {"raised": TEXT}
     worker      {"end": ID, "why": TEXT, "untimed": {REGION: TEXT}, "modules": {NAME: FILE}}
+    worker      the same, with an empty ID                 once, when no more tests come
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from pytest_flopbudget.session.channel import VARIABLE, Channel
+from pytest_flopbudget.session.channel import VARIABLE, Channel, ChannelClosedError
 
 if TYPE_CHECKING:
     from pytest_flopbudget.meters.slices import SliceTimer
@@ -83,6 +85,11 @@ class Turns:
         self._channel.send(
             {"end": test_id, "why": why, "untimed": dict(untimed), "modules": self._new_modules()}
         )
+
+    def finish(self) -> None:
+        """Tell that no more tests come. A conductor that has heard enough is gone by then."""
+        with contextlib.suppress(ChannelClosedError):
+            self.end("", why="", untimed={})
 
     def _new_modules(self) -> dict[str, str]:
         """Where each module is from that was imported since this was last asked for.

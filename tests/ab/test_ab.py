@@ -163,7 +163,7 @@ def test_a_model_that_got_slower_than_is_allowed_fails_the_command(run, timed):
 def test_the_estimate_is_what_was_put_in(timed):
     ratio = timed["test_model"].ratio
     # The spin itself is exact; what is called around it is the same on both sides, and short.
-    assert ratio.estimate == pytest.approx(SLOWER, rel=0.03)
+    assert ratio.estimate == pytest.approx(SLOWER, rel=0.05)
     assert ratio.low > 1
     assert ratio.witness is Witness.CPU
     assert ratio.pairs >= 5
@@ -171,13 +171,13 @@ def test_the_estimate_is_what_was_put_in(timed):
 
 def test_the_same_growth_passes_where_there_is_room(timed):
     assert timed["test_with_room"].outcome is TimedOutcome.WITHIN
-    assert timed["test_with_room"].ratio.estimate == pytest.approx(SLOWER, rel=0.03)
+    assert timed["test_with_room"].ratio.estimate == pytest.approx(SLOWER, rel=0.05)
 
 
 def test_what_did_not_change_is_within_the_growth_that_is_allowed_by_default(timed):
     assert timed["test_unchanged"].outcome is TimedOutcome.WITHIN
     assert timed["test_unchanged"].allowed == pytest.approx(0.05)
-    assert timed["test_unchanged"].ratio.estimate == pytest.approx(1, abs=0.03)
+    assert timed["test_unchanged"].ratio.estimate == pytest.approx(1, abs=0.05)
 
 
 def test_a_test_that_failed_on_the_base_is_not_timed(timed):
@@ -187,7 +187,7 @@ def test_a_test_that_failed_on_the_base_is_not_timed(timed):
 
 def test_a_new_test_is_not_timed(timed):
     assert timed["test_new"].outcome is TimedOutcome.NOT_TIMED
-    assert "new" in timed["test_new"].reason
+    assert timed["test_new"].reason == "the test is new: the base does not have it"
 
 
 def test_the_head_is_the_checkout_with_its_changes(run, repository):

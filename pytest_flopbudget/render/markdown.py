@@ -340,8 +340,9 @@ def _entries(names: Names, entries: Sequence[Entry]) -> Block:
 def _timed(names: Names, comparison: Comparison) -> Iterator[Block]:
     """What was timed beside the base: in the open what says something, and few rows in any case."""
     rows = ratio_rows(comparison)
-    shown = rows if len(rows) <= _MOST_TIMED else [row for row in rows if row.is_telling]
-    hidden = [row for row in rows if row not in shown]
+    is_short = len(rows) <= _MOST_TIMED
+    shown = [row for row in rows if is_short or row.is_telling]
+    hidden = [row for row in rows if not (is_short or row.is_telling)]
     yield _ratios(names, "Timed beside the base", shown)
     yield _folded(_ratios(names, "", hidden), "Timed beside the base, and not slower")
     facts = tuple(f"- {sentence(fact)}" for fact in timing_facts(comparison))

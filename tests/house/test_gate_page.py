@@ -37,11 +37,13 @@ def test_the_lines_that_are_shown_as_accepted_are() -> None:
     accepted, complaints = parse_acceptances(block("accepted"))
     assert complaints == ()
     assert [one.line for one in accepted] == lines
-    # 1.5 GFLOP; 120 * 1024 * 1024 B; 45 ms in seconds; a floor; a count; nothing to measure.
+    # 1.5 GFLOP; 120 * 1024 * 1024 B; 45 ms in seconds; a change; a floor; a count; nothing to
+    # measure.
     assert [(one.metric, one.cap, one.is_floor) for one in accepted] == [
         ("flops", 1_500_000_000, False),
         ("peak_memory", 125_829_120, False),
         ("latency", Fraction(45, 1000), False),
+        ("latency", Fraction(12, 100), False),
         ("accuracy", Fraction(74, 100), True),
         ("uncounted", 2, False),
         ("", None, False),

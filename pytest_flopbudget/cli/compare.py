@@ -13,9 +13,10 @@ from typing import Final
 from pytest_flopbudget.cli.exits import Exit
 from pytest_flopbudget.core.acceptance import parse_acceptances
 from pytest_flopbudget.core.comparing import compare
-from pytest_flopbudget.core.comparison import Comparison
+from pytest_flopbudget.core.comparison import Comparison, Standing
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.settling import hold_open, settle
+from pytest_flopbudget.core.verdicts import inconclusive
 from pytest_flopbudget.github.job import InstalledJob, located, show
 from pytest_flopbudget.render.code_quality import render_code_quality
 from pytest_flopbudget.render.json import render_json
@@ -73,6 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a text with lines of Flop-Budget-Accept, such as that of the pull request; "
         "- for standard input; only with --gate",
     )
+    parser.add_argument(
+        "--strict-latency",
+        action="store_true",
+        help="exit with 1 also where a latency budget of the head is inconclusive",
+    )
 
 
 def run(args: argparse.Namespace) -> Exit:
@@ -102,6 +108,9 @@ def run(args: argparse.Namespace) -> Exit:
         job.set_output("report-path", str(head.resolve()))
     else:
         write(TEXTS[args.format](comparison), args.output)
+    if args.strict_latency and comparison.standing is Standing.WITHIN:
+        undecided = (delta.verdict for delta in comparison.undecided if delta.verdict)
+        return Exit.OVER if inconclusive(undecided) else Exit.WITHIN
     return Exit(comparison.standing.exit_code)
 
 

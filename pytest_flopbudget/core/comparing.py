@@ -23,7 +23,7 @@ from pytest_flopbudget.core.comparison import (
 )
 from pytest_flopbudget.core.judging import Context, judge
 from pytest_flopbudget.core.loosening import budget_changes, describe_budget
-from pytest_flopbudget.core.machine import machine_difference
+from pytest_flopbudget.core.machine import machine_difference, pace_difference
 from pytest_flopbudget.core.measurement import Measurement
 from pytest_flopbudget.core.metrics import METRICS, Kind, Metric, metric_named
 from pytest_flopbudget.core.pairing import Pair, is_whole, limit_of, narrowing, pair_tests, value_of
@@ -61,9 +61,12 @@ def compare(base: Report | None, head: Report) -> Comparison:
         else tuple(Pair(base=None, head=test) for test in head.tests)
     )
     difference = "" if base is None else machine_difference(base.machine, head.machine)
+    pace = "" if base is None else pace_difference(base, head)
     timings = usable_timings(base, head)
     timed = timed_of(timings)
-    tests = [_ComparedTest(pair, difference, _timed_regions(pair, timed)) for pair in pairs]
+    tests = [
+        _ComparedTest(pair, difference, not pace, _timed_regions(pair, timed)) for pair in pairs
+    ]
     judged = [delta for test in tests for delta in test.judged()]
     over = [delta for delta in judged if delta.verdict and _fails(delta.verdict)]
     changed = [delta for test in tests for delta in test.deltas() if test.is_changed(delta)]
@@ -94,7 +97,7 @@ def compare(base: Report | None, head: Report) -> Comparison:
             for d in judged
             if d.verdict and d.verdict.outcome in (Outcome.WITHIN, Outcome.IMPROVED)
         ),
-        notes=(*side.notes, *times_of_two_machines(incomparable, difference)),
+        notes=(*side.notes, *times_of_two_machines(incomparable, pace)),
     )
 
 
@@ -151,6 +154,8 @@ class _ComparedTest:
     pair: Pair
     difference: str
     """How the base's machine is not the head's; empty where it is the same."""
+    is_one_machine: bool
+    """Whether the two machines look alike in all that decides a latency."""
     timed: Mapping[str, Delta]
     """By region, what running beside the base said of its time."""
 
@@ -245,6 +250,10 @@ class _ComparedTest:
             return not metric.unfit and not self.difference
         return metric.kind is not Kind.SAMPLED
 
+    def _may_stand_beside(self, metric: Metric) -> bool:
+        """Whether the base's value may be shown beside the head's, for information."""
+        return metric.kind is not Kind.SAMPLED or self.is_one_machine
+
     def uncounted(self) -> Iterator[UncountedRow]:
         """The operators that ran with no formula."""
         for m in self.head.measurements if self.head else ():
@@ -253,7 +262,8 @@ class _ComparedTest:
 
     def _delta(self, region: str, metric: str, verdict: Verdict | None) -> Delta:
         base, head = self._measurement(self.pair.base, region), self._measurement(self.head, region)
-        is_comparable = verdict is None or self.is_comparable(metric_named(metric))
+        known = metric_named(metric)
+        is_comparable = self.is_comparable(known) if verdict else self._may_stand_beside(known)
         moved = movers(base, head, metric) if base and head else ()
         return Delta(
             place=_place(self.pair.test, region, metric),

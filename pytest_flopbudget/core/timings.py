@@ -56,10 +56,11 @@ def timing_notes(base: Report | None, head: Report) -> Iterator[str]:
 def times_of_two_machines(incomparable: Iterable[Delta], difference: str) -> Iterator[str]:
     """That the times of two separate runs are not even of one machine, where there are any.
 
-    difference: how the base's machine is not the head's; empty where it is the same.
+    difference: how the base's machine is not the head's in what decides a time; empty where
+    it is the same.
     """
     if difference and any(delta.metric.kind is Kind.SAMPLED for delta in incomparable):
-        yield f"the base's times are of another machine, as far as is known: {difference}"
+        yield f"the base's times are of another machine, and not shown: {difference}"
 
 
 def timed_of(timings: SideBySide | None) -> Mapping[str, tuple[Timed, ...]]:

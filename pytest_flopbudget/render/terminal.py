@@ -25,6 +25,7 @@ from pytest_flopbudget.render.sentences import (
 from pytest_flopbudget.render.words import (
     NOT_JUDGED,
     TOO_LOW,
+    UNSTEADY,
     amount,
     causes_of,
     change_of,
@@ -225,6 +226,8 @@ def _remarks(test: TestReport, name: str, width: int, *, is_enforced: bool) -> I
         label = with_region(name, m.name)
         if m.is_partial:
             yield from _wrapped(f"{label}: {NOT_JUDGED}", width)
+        if m.samples is not None and not m.samples.is_steady:
+            yield from _wrapped(f"{label}: {UNSTEADY}", width)
         metric = leading_metric(m)
         if m.lines and metric is not None:
             total = Counts.total(row.counts for row in m.lines)
@@ -390,7 +393,8 @@ def _undecided_section(comparison: Comparison, names: dict[str, str], width: int
     for delta in timings_of(comparison):
         base, head = values_of(delta)
         name = with_region(names[delta.place.test], delta.place.region)
-        items.append(f"{name}: {delta.place.metric} was {base}, is {head}")
+        was = "" if delta.base is None else f"was {base}, "
+        items.append(f"{name}: {delta.place.metric} {was}is {head}")
     lines += _section("two separate runs, so not compared", items, width)
     uncounted = [
         f"{with_region(names[row.place.test], row.place.region)}: {_operator(row.operator)}"

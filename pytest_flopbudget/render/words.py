@@ -25,6 +25,7 @@ from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
 
 ELLIPSIS: Final = "\N{HORIZONTAL ELLIPSIS}"
 NOT_JUDGED: Final = "raised before its end, not judged"
+UNSTEADY: Final = "its latency was still drifting when the warm-up had to end"
 TOO_LOW: Final = "the counts above are too low"
 
 _LEADING: Final = ("flops", "int_ops", "bytes_moved")
@@ -95,9 +96,10 @@ def digits_or_interval(value: Value, metric: str) -> str:
 
 def samples_words(samples: Samples) -> str:
     """How the latencies of one measurement were taken."""
+    place = f"on {clean(samples.device)}, " if samples.device else ""
     return (
         f"latency: {plural(samples.rounds, 'round')}, {plural(samples.threads, 'thread')}, "
-        f"intervals at {percent(samples.confidence)}"
+        f"{place}intervals at {percent(samples.confidence)}"
         + ("" if samples.is_steady else ", never steady")
     )
 

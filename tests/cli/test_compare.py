@@ -14,7 +14,9 @@ import pytest
 
 from pytest_flopbudget.cli import compare
 from pytest_flopbudget.cli.exits import Exit
+from pytest_flopbudget.core.budgets import Severity
 from pytest_flopbudget.core.errors import FlopBudgetError
+from pytest_flopbudget.core.measurement import Value
 from pytest_flopbudget.core.report import Report
 from pytest_flopbudget.core.side_by_side import TimedOutcome
 from pytest_flopbudget.render.markdown import SUMMARY_BYTES
@@ -69,6 +71,24 @@ def written(path: str, report: Report) -> Path:
 
 
 class TestExitCodes:
+    @pytest.mark.parametrize(
+        ("maximum", "severity", "codes"),
+        [
+            # The interval ends at 3 s, and a bound at its end holds.
+            (3, Severity.ERROR, (Exit.WITHIN, Exit.WITHIN)),
+            (2, Severity.ERROR, (Exit.WITHIN, Exit.OVER)),
+            (2, Severity.WARN, (Exit.WITHIN, Exit.WITHIN)),
+            (0.5, Severity.ERROR, (Exit.OVER, Exit.OVER)),
+        ],
+    )
+    def test_inconclusive_alone_fails_only_a_strict_comparison(
+        self, maximum: float, severity: Severity, codes: tuple[Exit, Exit]
+    ) -> None:
+        sampled = measured(latency=Value(value=2.0, low=1.0, high=3.0))
+        limits = (limit("latency", maximum, severity=severity),)
+        head = written("head.json", reported(budgeted("test_a.py::test_a", sampled, limits=limits)))
+        assert (run(head), run(head, "--strict-latency")) == codes
+
     @pytest.mark.parametrize(
         ("head", "code"),
         [

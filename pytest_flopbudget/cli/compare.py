@@ -13,7 +13,7 @@ from typing import Final
 from pytest_flopbudget.cli.exits import Exit
 from pytest_flopbudget.core.acceptance import parse_acceptances
 from pytest_flopbudget.core.comparing import compare
-from pytest_flopbudget.core.comparison import Comparison
+from pytest_flopbudget.core.comparison import Comparison, Standing
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.settling import hold_open, settle
 from pytest_flopbudget.github.job import InstalledJob, located, show
@@ -21,6 +21,7 @@ from pytest_flopbudget.render.code_quality import render_code_quality
 from pytest_flopbudget.render.json import render_json
 from pytest_flopbudget.render.junit import render_junit
 from pytest_flopbudget.render.markdown import render_markdown
+from pytest_flopbudget.render.sentences import incomplete_words
 from pytest_flopbudget.render.terminal import render_comparison
 from pytest_flopbudget.store.files import read_report
 
@@ -102,6 +103,9 @@ def run(args: argparse.Namespace) -> Exit:
         job.set_output("report-path", str(head.resolve()))
     else:
         _write(_TEXTS[args.format](comparison), args.output)
+        if args.output is not None and comparison.standing is Standing.INCOMPLETE:
+            # The exit code is also that of a usage error: without a word they look the same.
+            sys.stderr.write(f"flopbudget compare: {'; '.join(incomplete_words(comparison))}\n")
     return Exit(comparison.standing.exit_code)
 
 

@@ -33,7 +33,6 @@ def _code_quality(comparison: Comparison) -> str:
 
 
 _TEXTS: Final[Mapping[str, Callable[[Comparison], str]]] = {
-    "terminal": render_comparison,
     "markdown": render_markdown,
     "json": render_json,
     "junit": render_junit,
@@ -53,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=[*_TEXTS, "github"],
+        choices=["terminal", *_TEXTS, "github"],
         default="terminal",
         help="github: annotations, the job summary and outputs, in a job of GitHub Actions; "
         "code-quality: the report of GitLab of this name",
@@ -102,7 +101,12 @@ def run(args: argparse.Namespace) -> Exit:
         show(comparison, job, locate=lambda file: located(file, Path.cwd(), workspace))
         job.set_output("report-path", str(head.resolve()))
     else:
-        _write(_TEXTS[args.format](comparison), args.output)
+        text = (
+            render_comparison(comparison, is_gate=args.gate)
+            if args.format == "terminal"
+            else _TEXTS[args.format](comparison)
+        )
+        _write(text, args.output)
         if args.output is not None and comparison.standing is Standing.INCOMPLETE:
             # The exit code is also that of a usage error: without a word they look the same.
             sys.stderr.write(f"flopbudget compare: {'; '.join(incomplete_words(comparison))}\n")

@@ -198,6 +198,23 @@ def timings_of(comparison: Comparison) -> list[Delta]:
     ]
 
 
+def entries_beside(comparison: Comparison, entries: Iterable[Entry]) -> list[Entry]:
+    """Those that are not told of already, as a test that is no longer held to its budget is."""
+    accepted = [one.change for one in comparison.accepted if one.change]
+    told: dict[str, list[tuple[str, ...]]] = {}
+    for change in (*comparison.loosened, *accepted):
+        for test in change.tests if change.what == "test" else ():
+            told.setdefault(test, []).append(change.legs)
+    return [
+        entry
+        for entry in entries
+        if not any(
+            not legs or (entry.place.legs and {*entry.place.legs} <= {*legs})
+            for legs in told.get(entry.place.test, ())
+        )
+    ]
+
+
 def headline(comparison: Comparison) -> str:
     """The whole comparison in a few counts, the worst first."""
     regressed, loosened = len(comparison.regressed), len(comparison.loosened)
@@ -210,7 +227,7 @@ def headline(comparison: Comparison) -> str:
         (len(comparison.warned), "warned of"),
         (len(comparison.accepted), "accepted"),
         (sum(d.growth < 0 for d in comparison.changed if d.is_budgeted), "improved"),
-        (len(comparison.not_measured), "not measured"),
+        (len(entries_beside(comparison, comparison.not_measured)), "not measured"),
         (len(comparison.pre_existing), "over on the base too"),
     )
     parts = [f"{count} {word}" for count, word in counts if count]

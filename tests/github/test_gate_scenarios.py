@@ -21,7 +21,7 @@ from ..builders import budgeted, limit, measured, reported
 from .api_mock import REPOSITORY, WORKFLOW_LOGIN, Fault
 from .composite import Result, assignments
 from .conftest import TOKEN, event_payload
-from .mock_runs import RUN_ID, zipped
+from .mock_runs import RUN_ID, workflow_run, zipped
 from .repositories import Server
 from .scenario import Scenario, merge_group_payload, opened, repository
 
@@ -359,6 +359,24 @@ class TestComment:
             result.log
         )
         assert pull.github.writes() == []
+
+    def test_one_by_dependabot_is_too(self, pull: Scenario) -> None:
+        leave(pull, run_of(costing(30_000)), run_of(costing(20_000)))
+        event = payload(pull)
+        event["sender"]["login"] = event["pull_request"]["user"]["login"] = "dependabot[bot]"
+        result = gate(pull, event)
+        assert result.outputs["verdict"] == "pass"
+        assert result.steps["Comment"].conclusion == "skipped"
+        assert "::notice title=Compute budget::the token of a pull request by Dependabot" in (
+            result.log
+        )
+        assert "::warning" not in result.log
+        assert pull.github.writes() == []
+        # The event of the second workflow gets a token that writes.
+        pull.later("comment", "workflow_run", workflow_run(head_sha=pull.sha("topic")))
+        (comment,) = pull.comments()
+        assert "test_forward" in comment
+        assert "easured by code of this pull request" not in comment
 
     def test_a_refusal_is_a_warning_and_the_verdict_stands(self, pull: Scenario) -> None:
         pull.github.faults = [Fault("POST", f"/repos/{REPOSITORY}/issues/7/comments", 403)]

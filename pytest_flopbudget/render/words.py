@@ -189,12 +189,15 @@ def names_of(comparison: Comparison) -> dict[str, str]:
 
 
 def timings_of(comparison: Comparison) -> list[Delta]:
-    """The sampled metrics worth a row: what a budget bounds, and else the median alone."""
+    """What two runs cannot compare and is worth a row: what a budget bounds, and the median.
+
+    On two machines that is what an allocator makes of a program as well.
+    """
     return [
         delta
         for delta in comparison.incomparable
-        if delta.metric.kind is Kind.SAMPLED
-        and (delta.is_budgeted or delta.place.metric == "latency")
+        if (delta.metric.kind is Kind.SAMPLED and delta.place.metric == "latency")
+        or (delta.is_budgeted and not delta.metric.unfit)
     ]
 
 

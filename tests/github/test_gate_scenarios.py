@@ -398,6 +398,27 @@ def test_another_torch_on_the_base_is_told(judge: Judge) -> None:
     assert "2.13.0" in comment
 
 
+def test_what_depends_on_the_machine_is_not_compared_across_two(judge: Judge) -> None:
+    def side(cpu: str, macs: int, peak: int, seconds: float) -> Report:
+        values = {"allocator_peak": peak, "latency": seconds}
+        limits = (limit("macs", 40_000), limit("allocator_peak", 9_000))
+        test = budgeted(FORWARD, measured(macs={"0": macs}, **values), limits=limits)
+        return replace(run_of(test), machine={"cpu": cpu})
+
+    base = side("EPYC 7763", 20_000, 1_024, 0.5)
+    other = judge(side("Xeon 8370C", 30_000, 4_096, 2.5), base)
+    assert other.exit_code == 0
+    folded = other.comment.split("Not comparable", 1)[1].split("</details>", 1)[0]
+    assert ("1 KiB | 4 KiB |" in folded, "500 ms | 2.5 s |" in folded) == (True, True)
+    # Neither has a difference in percent, which the count has: half as much again.
+    assert ("+50 %" in other.comment, "+300 %" in other.comment) == (True, False)
+    assert "+400 %" not in other.comment
+    assert "EPYC 7763" in other.comment
+    # The control: on one machine the allocator's peak is a change, and latency still is none.
+    same = judge(side("EPYC 7763", 30_000, 4_096, 2.5), base)
+    assert ("+300 %" in same.comment, "+400 %" in same.comment) == (True, False)
+
+
 def test_an_older_base_and_its_history_reach_the_comment(pull: Scenario) -> None:
     leg = Leg(
         name="cpu",

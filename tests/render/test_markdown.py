@@ -91,8 +91,8 @@ class TestOrder:
         headline = render_markdown(comparison).splitlines()[0]
         # test_soft is raised to a warning, and test_gone is removed: two loosened.
         assert headline == (
-            "### \N{CROSS MARK} Compute budget: fail · 1 over budget · 2 budgets loosened · 1 warned of"
-            " · 1 improved · 1 not measured · 2 within budget"
+            "### \N{CROSS MARK} Compute budget: fail · 1 over budget · 2 budgets loosened"
+            " · 1 warned of · 1 improved · 1 not measured · 2 within budget"
             " (<code>aaaaaaaaa vs bbbbbbbbb</code>)"
         )
 

@@ -7,6 +7,7 @@ attributes and, outside of code, the words of the page of harmless ones.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from html.parser import HTMLParser
 from typing import Any

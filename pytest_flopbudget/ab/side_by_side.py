@@ -45,10 +45,10 @@ class Wanted:
     is_dirty: bool
     trees: Mapping[str, Path]
     """By the side's name, the top of its checkout."""
-    repository: Path
-    """The top of the user's checkout, which may be that of the head."""
+    checkouts: Sequence[Path]
+    """The tops of the user's checkouts, one of which may be that of the head."""
     project: Path
-    """Where the project is in it."""
+    """Where the project is in the first of them."""
     time_limit_s: float
     allocator: Allocator
     notes: tuple[str, ...] = ()
@@ -150,7 +150,7 @@ def _refuse_foreign(result: PairResult, wanted: Wanted) -> None:
     own = own_packages(wanted.project)
     for name, modules in result.modules.items():
         tree = wanted.trees[name]
-        for other in {*wanted.trees.values(), wanted.repository} - {tree}:
+        for other in {*wanted.trees.values(), *wanted.checkouts} - {tree}:
             foreign = foreign_modules(modules, tree, other, own=own)
             if foreign:
                 raise ImportedError(refusal(name, foreign))

@@ -22,6 +22,7 @@ from pytest_flopbudget.render.code_quality import render_code_quality
 from pytest_flopbudget.render.json import render_json
 from pytest_flopbudget.render.junit import render_junit
 from pytest_flopbudget.render.markdown import render_markdown
+from pytest_flopbudget.render.sentences import incomplete_words
 from pytest_flopbudget.render.terminal import render_comparison
 from pytest_flopbudget.store.files import read_report
 
@@ -107,7 +108,16 @@ def run(args: argparse.Namespace) -> Exit:
         show(comparison, job, locate=lambda file: located(file, Path.cwd(), workspace))
         job.set_output("report-path", str(head.resolve()))
     else:
-        write(TEXTS[args.format](comparison), args.output)
+        is_terminal = args.format == "terminal"
+        text = (
+            render_comparison(comparison, is_gate=args.gate)
+            if is_terminal
+            else TEXTS[args.format](comparison)
+        )
+        write(text, args.output)
+        if args.output is not None and comparison.standing is Standing.INCOMPLETE:
+            # The exit code is also that of a usage error: without a word they look the same.
+            sys.stderr.write(f"flopbudget compare: {'; '.join(incomplete_words(comparison))}\n")
     if args.strict_latency and comparison.standing is Standing.WITHIN:
         undecided = (delta.verdict for delta in comparison.undecided if delta.verdict)
         return Exit.OVER if inconclusive(undecided) else Exit.WITHIN

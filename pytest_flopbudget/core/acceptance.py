@@ -25,6 +25,10 @@ from pytest_flopbudget.core.quantity import parse_change, parse_quantity
 KEY: Final = "Flop-Budget-Accept"
 
 _EXAMPLE: Final = f"{KEY}: tests/test_net.py::test_* flops <= 1.5 GFLOP - the reason"
+_NO_REASONS: Final = frozenset(
+    {"", "reason", "the reason", "your reason", "a reason", "reason here", "todo", "tbd", "why"}
+)
+"""What stands in the place of a reason, without its punctuation: pasted, and not written."""
 _WORD_FOR_GONE: Final = "removed"
 
 _LONGEST_TEXT: Final = 262_144
@@ -149,11 +153,14 @@ def _acceptance(line: str) -> Acceptance | FlopBudgetError:
     # reason: the first one that makes sense of the whole is the one that was meant.
     places.sort(key=lambda at: (not _is_balanced(content[: at.start()]), at.start()))
     readings = [_reading(content, at, line) for at in places]
+    read = next((one for one in readings if isinstance(one, Acceptance)), None)
+    # Only of the reading that was meant: for another the words may lie elsewhere.
+    if read is not None and _is_placeholder(read.reason):
+        return FlopBudgetError(
+            f"'{read.reason}' is no reason; write why this is worth it in its place"
+        )
     whole = f"write '{_EXAMPLE}', or '{KEY}: TESTS removed - the reason'"
-    return next(
-        (one for one in readings if isinstance(one, Acceptance)),
-        readings[0] if readings else FlopBudgetError(whole),
-    )
+    return read or (readings[0] if readings else FlopBudgetError(whole))
 
 
 def _reading(content: str, at: re.Match[str], line: str) -> Acceptance | FlopBudgetError:
@@ -194,6 +201,11 @@ def _read(before: str, word: str, after: str, line: str) -> Acceptance:
 
 def _is_change(metric: str, quantity: str) -> bool:
     return metric_named(metric).kind is Kind.SAMPLED and quantity.endswith("%")
+
+
+def _is_placeholder(reason: str) -> bool:
+    words = "".join(c if c.isalnum() else " " for c in reason).casefold().split()
+    return " ".join(words) in _NO_REASONS
 
 
 def _cap(metric: str, quantity: str) -> Fraction:

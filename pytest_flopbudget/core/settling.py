@@ -9,6 +9,7 @@ from typing import Final
 
 from pytest_flopbudget.core.acceptance import Acceptance
 from pytest_flopbudget.core.bounds import Span, baseline_bound
+from pytest_flopbudget.core.budgets import Severity
 from pytest_flopbudget.core.comparison import (
     Accepted,
     BudgetChange,
@@ -18,9 +19,10 @@ from pytest_flopbudget.core.comparison import (
 )
 from pytest_flopbudget.core.loosening import lost_test
 from pytest_flopbudget.core.metrics import UNCOUNTED, Kind, metric_named
-from pytest_flopbudget.core.pairing import value_of
+from pytest_flopbudget.core.pairing import limit_of, value_of
 from pytest_flopbudget.core.quantity import exact, format_change, format_pair
 from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
+from pytest_flopbudget.core.side_by_side import TimedOutcome
 from pytest_flopbudget.core.timings import change_beside_base
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
 
@@ -81,10 +83,13 @@ def _standing(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Base:
-    """The base's tests by the id that the head gives them, and the head's uncounted operators."""
+    """The base's tests by the id that the head gives them, and what else is known of regions."""
 
     tests: Mapping[str, TestReport]
     uncounted: Mapping[tuple[str, str], frozenset[str]]
+    """The head's operators that have no formula."""
+    timed: Mapping[tuple[str, str], Delta]
+    """What was timed beside the base."""
 
     @staticmethod
     def of(comparison: Comparison, base: Report | None) -> _Base:
@@ -96,6 +101,7 @@ class _Base:
         return _Base(
             tests={new_ids.get(test.id, test.id): test for test in base.tests} if base else {},
             uncounted=uncounted,
+            timed={(d.place.test, d.place.region): d for d in comparison.timed},
         )
 
     def breaks_too(self, delta: Delta) -> bool:
@@ -109,12 +115,33 @@ class _Base:
         key = delta.place.region, delta.place.metric
         then = next((v for v in test.verdicts if (v.region, v.metric) == key), None)
         if then is None or not then.is_failure or then.outcome is not now.outcome:
-            return False
+            return self._broke_beside(delta, test, now)
         if delta.place.metric == UNCOUNTED.name:
             return self._uncounted_now(delta) <= _uncounted_then(test, delta.place.region)
         if now.outcome is Outcome.NOT_MEASURED:
             return True
         return _is_no_worse(delta, then, now) and not _has_regressed(delta, test)
+
+    def _broke_beside(self, delta: Delta, test: TestReport, now: Verdict) -> bool:
+        """Whether the base broke its bound on a time when it ran beside the head.
+
+        A base that runs beside the head is not timed in its own run.
+        """
+        row = self.timed.get((delta.place.test, delta.place.region))
+        limit = limit_of(test, delta.place.region, delta.place.metric)
+        if row is None or row.timed is None or row.base is None or limit is None:
+            return False
+        is_other = row.place.metric != delta.place.metric or now.outcome is not Outcome.OVER
+        is_slower = row.timed.outcome is TimedOutcome.REGRESSED
+        is_lenient = limit.severity is Severity.WARN or limit.ratio_to is not None
+        if is_other or is_slower or is_lenient or now.value is None or now.bound is None:
+            return False
+        is_above = exact(now.value) > exact(now.bound)
+        bound = limit.maximum if is_above else limit.minimum
+        sides = exact(row.base.value), _near_end(delta, exact(now.value), is_above=is_above)
+        return bound is not None and all(
+            _is_beyond(side, bound, is_above=is_above) for side in sides
+        )
 
     def _uncounted_now(self, delta: Delta) -> frozenset[str]:
         return self.uncounted.get((delta.place.test, delta.place.region), frozenset())

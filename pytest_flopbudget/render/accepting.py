@@ -23,6 +23,8 @@ MOST_CHANGES: Final = 50
 """As many lines as are read of one pull request."""
 
 _REASON: Final = "reason"
+"""What is offered in the place of one, and is none."""
+_SOME_REASON: Final = "it pays"
 _LONGEST_NAME: Final = 600
 _PLAIN: Final = frozenset("/._-:[]")
 _DIGITS: Final = (4, 5, 6)
@@ -139,15 +141,15 @@ def _line(
         return ""
     for name in names:
         if cap is None:
-            line = f"{KEY}: {name} removed - {_REASON}"
+            line = f"{KEY}: {name} removed - "
             if _is_read_as(line, name, "", None, is_floor=False):
-                return line
+                return f"{line}{_REASON}"
             continue
         percent = [f"{int(cap * 100):+d}%"]
         for text in percent if is_change else _amounts(cap, metric, is_floor=is_floor):
-            line = f"{KEY}: {name} {metric} {'>=' if is_floor else '<='} {text} - {_REASON}"
+            line = f"{KEY}: {name} {metric} {'>=' if is_floor else '<='} {text} - "
             if _is_read_as(line, name, metric, cap, is_floor=is_floor):
-                return line
+                return f"{line}{_REASON}"
     return ""
 
 
@@ -165,10 +167,11 @@ def _amounts(cap: Fraction, metric: str, *, is_floor: bool) -> Iterator[str]:
 def _is_read_as(
     line: str, tests: str, metric: str, cap: Fraction | None, *, is_floor: bool
 ) -> bool:
-    found, _ = parse_acceptances(line)
+    """Whether the line, once a reason stands behind it, says this."""
+    found, _ = parse_acceptances(f"{line}{_SOME_REASON}")
     if len(found) != 1 or (found[0].tests, found[0].metric) != (tests, metric):
         return False
     if cap is None or found[0].cap is None:
-        return cap is None and found[0].cap is None and found[0].reason == _REASON
+        return cap is None and found[0].cap is None and found[0].reason == _SOME_REASON
     is_enough = found[0].cap <= cap if is_floor else found[0].cap >= cap
-    return is_enough and found[0].is_floor is is_floor and found[0].reason == _REASON
+    return is_enough and found[0].is_floor is is_floor and found[0].reason == _SOME_REASON

@@ -26,13 +26,14 @@ from pytest_flopbudget.render.ratios import (
     timing_causes,
     timing_facts,
 )
-from pytest_flopbudget.render.sentences import LABEL, cap_words
+from pytest_flopbudget.render.sentences import LABEL, VERDICTS, cap_words, notes_beside
 from pytest_flopbudget.render.trend import trend
 from pytest_flopbudget.render.words import (
     causes_of,
     change_of,
     change_words,
     commit_of,
+    entries_beside,
     headline,
     names_of,
     percent,
@@ -71,7 +72,8 @@ class _About:
     """What a page says of the run, beside what was compared."""
 
     is_fork: bool = False
-    label: str = LABEL
+    label: str
+    """Empty where no label lets the lines count, but who gives them."""
 
 
 def render_comment(
@@ -98,9 +100,12 @@ def render_comment(
 
 
 def render_markdown(
-    comparison: Comparison, *, max_bytes: int = SUMMARY_BYTES, label: str = LABEL
+    comparison: Comparison, *, max_bytes: int = SUMMARY_BYTES, label: str = ""
 ) -> str:
-    """The same without the hidden lines, as for a job summary."""
+    """The same without the hidden lines, as for a job summary.
+
+    label: as in a comment; empty outside of GitHub, where lines are given with --accept.
+    """
     return fitted(list(_blocks(comparison, _About(label=label))), max_bytes)
 
 
@@ -128,8 +133,8 @@ def _blocks(comparison: Comparison, about: _About) -> Iterator[Block]:
     yield _folded(_budgets(names, c.tightened), "Budgets tightened")
     yield _folded(_budgets(names, c.added), "Budgets added")
     yield _folded(_entries(names, c.new), "New")
-    yield _folded(_entries(names, c.removed), "Removed")
-    yield _folded(_entries(names, c.not_measured), "Not measured")
+    yield _folded(_entries(names, entries_beside(c, c.removed)), "Removed")
+    yield _folded(_entries(names, entries_beside(c, c.not_measured)), "Not measured")
     yield _folded(_renamed(c), "Renamed")
     yield _folded(_undecided(names, c.undecided), "Not decided")
     yield _folded(_uncounted(names, c), "Uncounted operators")
@@ -147,8 +152,8 @@ def _blocks(comparison: Comparison, about: _About) -> Iterator[Block]:
 def _title(comparison: Comparison) -> Block:
     commits = sides(comparison)
     return Block(
-        head=f"### {_ICONS[comparison.standing]} Compute budget: {headline(comparison)}"
-        + (f" ({cell(commits)})" if commits else ""),
+        head=f"### {_ICONS[comparison.standing]} Compute budget: {VERDICTS[comparison.standing]}"
+        f" \N{MIDDLE DOT} {headline(comparison)}" + (f" ({cell(commits)})" if commits else ""),
         is_fixed=True,
     )
 
@@ -190,6 +195,11 @@ def _caution(names: Names, changes: Sequence[BudgetChange], label: str) -> Itera
 def _how(label: str, count: int) -> str:
     """What to do so that the lines below accept what they stand for."""
     lines = "the line" if count == 1 else "the lines"
+    if not label:
+        return (
+            f"To accept that, put {lines} below into the text that is given with `--accept`, "
+            "with your reason at the end:"
+        )
     return (
         f"To accept that, put the label {cell(label)} on the pull request, and {lines} below "
         "into its description, with your reason at the end; then run the job again:"
@@ -210,11 +220,8 @@ def _incomplete(legs: Sequence[str]) -> Iterator[Block]:
 
 
 def _notes(comparison: Comparison) -> Block:
-    told = tuple(f"leg {leg} is missing:" for leg in comparison.missing_legs)
-    notes = [note for note in comparison.notes if not note.startswith(told)]
-    return Block(
-        head="> [!NOTE]", rows=tuple(f"> - {sentence(note)}" for note in notes), row_prefix="> "
-    )
+    rows = tuple(f"> - {sentence(note)}" for note in notes_beside(comparison))
+    return Block(head="> [!NOTE]", rows=rows, row_prefix="> ")
 
 
 def _moved_elsewhere(comparison: Comparison) -> list[Delta]:
@@ -340,8 +347,9 @@ def _entries(names: Names, entries: Sequence[Entry]) -> Block:
 def _timed(names: Names, comparison: Comparison) -> Iterator[Block]:
     """What was timed beside the base: in the open what says something, and few rows in any case."""
     rows = ratio_rows(comparison)
-    shown = rows if len(rows) <= _MOST_TIMED else [row for row in rows if row.is_telling]
-    hidden = [row for row in rows if row not in shown]
+    is_short = len(rows) <= _MOST_TIMED
+    shown = [row for row in rows if is_short or row.is_telling]
+    hidden = [row for row in rows if not (is_short or row.is_telling)]
     yield _ratios(names, "Timed beside the base", shown)
     yield _folded(_ratios(names, "", hidden), "Timed beside the base, and not slower")
     facts = tuple(f"- {sentence(fact)}" for fact in timing_facts(comparison))

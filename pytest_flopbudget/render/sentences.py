@@ -14,6 +14,16 @@ from pytest_flopbudget.render.words import change_words, clean, explanation, plu
 LABEL: Final = "flopbudget-accept"
 """The label without which no line of a pull request accepts anything."""
 
+VERDICTS: Final = {
+    Standing.WITHIN: "pass",
+    Standing.OVER: "fail",
+    Standing.NOTHING_MEASURED: "nothing-measured",
+    Standing.ACCEPTED: "accepted",
+    Standing.NEEDS_APPROVAL: "needs-approval",
+    Standing.INCOMPLETE: "incomplete",
+}
+"""The whole in a word, wherever a gate says it."""
+
 BROKEN_BEFORE: Final = "the base breaks it too"
 
 _PASSING: Final = frozenset({Standing.WITHIN, Standing.ACCEPTED, Standing.NOTHING_MEASURED})
@@ -73,15 +83,20 @@ def cap_words(line: Acceptance) -> str:
     return format_quantity(line.cap, metric_named(line.metric).dimension)
 
 
-def way_out(change: BudgetChange, *, label: str = LABEL) -> str:
-    """What to do for the change to pass: take it back, or a label and this line."""
+def way_out(change: BudgetChange, *, label: str = "") -> str:
+    """What to do for the change to pass: take it back, or this line.
+
+    label: what makes the lines of a pull request count; empty where they are given by --accept.
+    """
     lines = lines_for_change(change, most=1)
     if not lines:
         return "take it back: no line can name it"
-    return (
-        f"take it back, or have it accepted: label {label}, and a line in the description: "
-        f"{lines[0]}"
+    where = (
+        f"label {label}, and a line in the description"
+        if label
+        else "a line in the text given with --accept"
     )
+    return f"take it back, or have it accepted: {where}: {lines[0]}"
 
 
 def incomplete_words(comparison: Comparison) -> tuple[str, ...]:
@@ -94,6 +109,12 @@ def incomplete_words(comparison: Comparison) -> tuple[str, ...]:
     return tuple(
         clean(f"Leg {name} is missing: its job failed, or left no report") for name in names
     )
+
+
+def notes_beside(comparison: Comparison) -> list[str]:
+    """The notes, without those of missing legs, which are told of above all."""
+    told = tuple(f"leg {leg} is missing:" for leg in comparison.missing_legs)
+    return [note for note in comparison.notes if not note.startswith(told)]
 
 
 def older_words(comparison: Comparison) -> str:

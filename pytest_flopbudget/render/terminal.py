@@ -13,12 +13,12 @@ from pytest_flopbudget.core.metrics import METRICS, UNCOUNTED, Kind, metric_name
 from pytest_flopbudget.core.pairing import limit_of
 from pytest_flopbudget.core.report import Report, TestReport
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
-from pytest_flopbudget.render.accepting import lines_for_change
+from pytest_flopbudget.render.accepting import MOST_CHANGES, lines_for_change, lines_for_over
 from pytest_flopbudget.render.ratios import COLUMNS, TITLE, ratio_rows, timing_facts
 from pytest_flopbudget.render.sentences import (
-    LABEL,
     accepted_words,
     incomplete_words,
+    notes_beside,
     older_words,
     on_legs,
 )
@@ -33,6 +33,7 @@ from pytest_flopbudget.render.words import (
     clean,
     cut,
     digits_or_interval,
+    entries_beside,
     explanation,
     headline,
     leading_metric,
@@ -81,8 +82,12 @@ def render_summary(report: Report, *, width: int = WIDTH) -> str:
     return "\n".join(lines)
 
 
-def render_comparison(comparison: Comparison, *, width: int = WIDTH) -> str:
-    """What the change did: the loosened budgets first, then what is over, then what moved."""
+def render_comparison(comparison: Comparison, *, is_gate: bool = False, width: int = WIDTH) -> str:
+    """What the change did: the loosened budgets first, then what is over, then what moved.
+
+    is_gate: whether what is wrong can be accepted; then the lines for that are offered, each
+    as one line however long it is, so that it can be copied.
+    """
     names = names_of(comparison)
     title = headline(comparison) + (f"  ({s})" if (s := sides(comparison)) else "")
     lines = _wrapped(title, width)
@@ -91,10 +96,8 @@ def render_comparison(comparison: Comparison, *, width: int = WIDTH) -> str:
     lines += _section("INCOMPLETE", incomplete_words(comparison), width)
     lines += _budget_section("LOOSENED BUDGETS", comparison.loosened, names, width)
     lines += _delta_section("over budget", comparison.over, names, width)
-    if comparison.standing is Standing.NEEDS_APPROVAL:
-        title = f"to have that accepted: label {LABEL}, and in the description"
-        offered = [line for c in comparison.loosened for line in lines_for_change(c, most=1)]
-        lines += _section(title, offered, width)
+    if is_gate:
+        lines += _to_accept(comparison)
     lines += _section("accepted", [accepted_words(one) for one in comparison.accepted], width)
     lines += _delta_section("over, only warned of", comparison.warned, names, width)
     lines += _delta_section(
@@ -112,7 +115,7 @@ def render_comparison(comparison: Comparison, *, width: int = WIDTH) -> str:
         ("removed", comparison.removed),
         ("not measured", comparison.not_measured),
     ):
-        lines += _entry_section(title, entries, names, width)
+        lines += _entry_section(title, entries_beside(comparison, entries), names, width)
     renames = [f"{clean(r.before)} -> {clean(r.after)}" for r in comparison.renamed]
     lines += _section("renamed", renames, width)
     lines += _undecided_section(comparison, names, width)
@@ -120,6 +123,16 @@ def render_comparison(comparison: Comparison, *, width: int = WIDTH) -> str:
     if comparison.standing is Standing.NOTHING_MEASURED:
         lines += ["", "Nothing was measured."]
     return "\n".join(lines) + "\n"
+
+
+def _to_accept(comparison: Comparison) -> list[str]:
+    """The lines that accept what is loosened and what is over, as they are to be copied."""
+    offered = [line for c in comparison.loosened for line in lines_for_change(c, most=1)]
+    offered += lines_for_over(comparison.over)
+    if not offered:
+        return []
+    title = "to have that accepted, in the text given with --accept, with your reason"
+    return ["", title, *(f"  {line}" for line in dict.fromkeys(offered[:MOST_CHANGES]))]
 
 
 def _telling(comparison: Comparison) -> tuple[list[Delta], int]:
@@ -409,7 +422,7 @@ def _facts_section(comparison: Comparison, width: int) -> list[str]:
         for fact in (*comparison.machine_changes, *comparison.version_changes)
     ]
     lines = _section("another machine or other versions", facts, width)
-    lines += _section("notes", [clean(note) for note in comparison.notes], width)
+    lines += _section("notes", [clean(note) for note in notes_beside(comparison)], width)
     if comparison.unchanged:
         lines += ["", f"{plural(len(comparison.unchanged), 'test')} unchanged"]
     return lines

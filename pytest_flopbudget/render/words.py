@@ -205,12 +205,32 @@ def names_of(comparison: Comparison) -> dict[str, str]:
 
 
 def timings_of(comparison: Comparison) -> list[Delta]:
-    """The sampled metrics worth a row: what a budget bounds, and else the median alone."""
+    """What two runs cannot compare and is worth a row: what a budget bounds, and the median.
+
+    On two machines that is what an allocator makes of a program as well.
+    """
     return [
         delta
         for delta in comparison.incomparable
-        if delta.metric.kind is Kind.SAMPLED
-        and (delta.is_budgeted or delta.place.metric == "latency")
+        if (delta.metric.kind is Kind.SAMPLED and delta.place.metric == "latency")
+        or (delta.is_budgeted and not delta.metric.unfit)
+    ]
+
+
+def entries_beside(comparison: Comparison, entries: Iterable[Entry]) -> list[Entry]:
+    """Those that are not told of already, as a test that is no longer held to its budget is."""
+    accepted = [one.change for one in comparison.accepted if one.change]
+    told: dict[str, list[tuple[str, ...]]] = {}
+    for change in (*comparison.loosened, *accepted):
+        for test in change.tests if change.what == "test" else ():
+            told.setdefault(test, []).append(change.legs)
+    return [
+        entry
+        for entry in entries
+        if not any(
+            not legs or (entry.place.legs and {*entry.place.legs} <= {*legs})
+            for legs in told.get(entry.place.test, ())
+        )
     ]
 
 
@@ -226,7 +246,7 @@ def headline(comparison: Comparison) -> str:
         (len(comparison.warned), "warned of"),
         (len(comparison.accepted), "accepted"),
         (_improved(comparison), "improved"),
-        (len(comparison.not_measured), "not measured"),
+        (len(entries_beside(comparison, comparison.not_measured)), "not measured"),
         (len(comparison.pre_existing), "over on the base too"),
     )
     parts = [f"{count} {word}" for count, word in counts if count]

@@ -170,6 +170,19 @@ class TestGate:
             capsys.readouterr().out.split()
         )
 
+    def test_that_a_run_did_not_reach_its_end_is_said_where_the_result_goes_to_a_file(
+        self, capsys: Capture
+    ) -> None:
+        base = written("base.json", one_test(10))
+        cut = written("head.json", replace(one_test(10), is_interrupted=True))
+        assert run(base, cut, "--gate", "--output", "out.txt") is Exit.USAGE
+        assert capsys.readouterr().err == (
+            "flopbudget compare: The run did not reach its end, so that nothing can be said of "
+            "the rest\n"
+        )
+        assert run(base, base, "--gate", "--output", "out.txt") is Exit.WITHIN
+        assert capsys.readouterr() == ("", "")
+
     @pytest.mark.parametrize(("cap", "code"), [(12, Exit.WITHIN), (11, Exit.OVER)])
     def test_lines_of_a_file_or_of_standard_input_are_accepted(
         self, cap: int, code: Exit, monkeypatch: Patch, tmp_path: Path

@@ -173,6 +173,20 @@ class TestComplaints:
         assert said.startswith(f"cannot read '{f'{KEY} {rest}'.strip()}': ")
         assert mend in said
 
+    @pytest.mark.parametrize(
+        "reason",
+        ["reason", "REASON", "<reason>", "the reason", "[your reason]", "...", "TODO", "?"],
+    )
+    def test_what_stands_for_a_reason_is_none(self, reason: str) -> None:
+        assert f"'{reason}' is no reason; write why" in complaint(f"{KEY} t macs <= 3 - {reason}")
+        assert f"'{reason}' is no reason; write why" in complaint(f"{KEY} t removed - {reason}")
+        # Not read in another way, in which it would have one: for the tests `t[a`.
+        assert "is no reason" in complaint(f"{KEY} t[a removed - b] macs <= 3 - {reason}")
+
+    @pytest.mark.parametrize("reason", ["r", "one reason more", "reason: it pays", "\u7406\u7531"])
+    def test_few_words_are_one(self, reason: str) -> None:
+        assert only(f"{KEY} t macs <= 3 - {reason}").reason == reason
+
     def test_a_bad_line_spoils_no_good_one(self) -> None:
         found, complaints = parse_acceptances(f"{KEY} t\n{GOOD}\n")
         assert ([one.metric for one in found], len(complaints)) == (["macs"], 1)

@@ -274,6 +274,35 @@ class TestBesideTheBase:
         assert counts(comparison) == (1, 0, 0, 0)
         assert comparison.notes[-1].startswith("accepts nothing: ")
 
+    @pytest.mark.parametrize(
+        ("most", "was", "outcome", "base_s", "is_pre_existing"),
+        [
+            # 5 ms here, at least 4 ms of it for sure.
+            (0.001, 0.001, TimedOutcome.WITHIN, 0.005, True),
+            (0.001, 0.001, TimedOutcome.UNSTABLE, 0.005, True),
+            # The base held it, or both held what the base allowed.
+            (0.001, 0.001, TimedOutcome.WITHIN, 0.0009, False),
+            (0.001, 0.006, TimedOutcome.WITHIN, 0.005, False),
+            (0.001, 0.0045, TimedOutcome.WITHIN, 0.005, False),
+            # Slower beyond what is allowed is the change's doing.
+            (0.001, 0.001, TimedOutcome.REGRESSED, 0.005, False),
+        ],
+    )
+    def test_a_ceiling_that_the_base_broke_beside_the_head_is_pre_existing(
+        self, most: float, was: float, outcome: TimedOutcome, base_s: float, is_pre_existing: bool
+    ) -> None:
+        known = Value(value=0.005, low=0.004, high=0.006)
+
+        def test_of(most: float, **values: Value) -> TestReport:
+            return budgeted(A, measured(macs={"fc": 1}, **values), limits=(limit("latency", most),))
+
+        head = test_of(most, latency=known)
+        found = timed(head, outcome, ratio(1.0, base_s=base_s))
+        # In a run of its own the base is not timed.
+        base = reported(test_of(was), git=BASE)
+        comparison = judged(base, reported(head, git=HEAD, side_by_side=beside(found)))
+        assert bool(comparison.pre_existing) is is_pre_existing
+
     def test_a_growth_is_the_changes_doing_though_the_base_breaks_the_ceiling_too(self) -> None:
         ceiling = limit("latency", 0.001)
         known = Value(value=0.005, low=0.004, high=0.006)

@@ -24,7 +24,7 @@ from ..builders import beside, budgeted, limit, measured, ratio, reported, timed
 from .api_mock import REPOSITORY, WORKFLOW_LOGIN, Fault
 from .composite import Result, assignments
 from .conftest import TOKEN, event_payload
-from .mock_runs import RUN_ID, zipped
+from .mock_runs import RUN_ID, workflow_run, zipped
 from .repositories import Server
 from .scenario import Scenario, merge_group_payload, opened, repository
 
@@ -431,6 +431,24 @@ class TestComment:
         )
         assert pull.github.writes() == []
 
+    def test_one_by_dependabot_is_too(self, pull: Scenario) -> None:
+        leave(pull, run_of(costing(30_000)), run_of(costing(20_000)))
+        event = payload(pull)
+        event["sender"]["login"] = event["pull_request"]["user"]["login"] = "dependabot[bot]"
+        result = gate(pull, event)
+        assert result.outputs["verdict"] == "pass"
+        assert result.steps["Comment"].conclusion == "skipped"
+        assert "::notice title=Compute budget::the token of a pull request by Dependabot" in (
+            result.log
+        )
+        assert "::warning" not in result.log
+        assert pull.github.writes() == []
+        # The event of the second workflow gets a token that writes.
+        pull.later("comment", "workflow_run", workflow_run(head_sha=pull.sha("topic")))
+        (comment,) = pull.comments()
+        assert "test_forward" in comment
+        assert "easured by code of this pull request" not in comment
+
     def test_a_refusal_is_a_warning_and_the_verdict_stands(self, pull: Scenario) -> None:
         pull.github.faults = [Fault("POST", f"/repos/{REPOSITORY}/issues/7/comments", 403)]
         result = judged(pull, run_of(costing(30_000)), None)
@@ -449,6 +467,27 @@ def test_another_torch_on_the_base_is_told(judge: Judge) -> None:
     comment = judge(run_of(costing(31_000)), base).comment.replace("&#46;", ".")
     assert "2.12.0" in comment
     assert "2.13.0" in comment
+
+
+def test_what_depends_on_the_machine_is_not_compared_across_two(judge: Judge) -> None:
+    def side(cpu: str, macs: int, peak: int, seconds: float) -> Report:
+        values = {"allocator_peak": peak, "latency": seconds}
+        limits = (limit("macs", 40_000), limit("allocator_peak", 9_000))
+        test = budgeted(FORWARD, measured(macs={"0": macs}, **values), limits=limits)
+        return replace(run_of(test), machine={"cpu": cpu})
+
+    base = side("EPYC 7763", 20_000, 1_024, 0.5)
+    other = judge(side("Xeon 8370C", 30_000, 4_096, 2.5), base)
+    assert other.exit_code == 0
+    folded = other.comment.split("Not comparable", 1)[1].split("</details>", 1)[0]
+    assert ("1 KiB | 4 KiB |" in folded, "500 ms | 2.5 s |" in folded) == (True, True)
+    # Neither has a difference in percent, which the count has: half as much again.
+    assert ("+50 %" in other.comment, "+300 %" in other.comment) == (True, False)
+    assert "+400 %" not in other.comment
+    assert "EPYC 7763" in other.comment
+    # The control: on one machine the allocator's peak is a change, and latency still is none.
+    same = judge(side("EPYC 7763", 30_000, 4_096, 2.5), base)
+    assert ("+300 %" in same.comment, "+400 %" in same.comment) == (True, False)
 
 
 def test_an_older_base_and_its_history_reach_the_comment(pull: Scenario) -> None:

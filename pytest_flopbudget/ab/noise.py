@@ -92,10 +92,11 @@ class _Worker:
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._failure() from None
-        wall_s, separator, cpu_s = self._answer().partition(" ")
-        if not separator:
+        answer = self._answer()
+        if not answer:
             raise self._failure()
-        return Slice(calls=calls, wall_s=float(wall_s), cpu_s=float(cpu_s))
+        wall_s, cpu_s, queued_s = map(float, answer.split())
+        return Slice(calls=calls, wall_s=wall_s, cpu_s=cpu_s, queued_s=queued_s)
 
     def _answer(self) -> str:
         assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for

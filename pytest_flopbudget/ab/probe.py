@@ -1,34 +1,33 @@
 """A worker that times one small network as often as it is told, to find a machine's noise.
 
-Reads how many calls to make, one number a line, and answers each with the wall and the CPU
-seconds that they took. It ends with its input.
+Reads how many calls to make, one number a line, and answers each with the seconds that they
+took: of the wall's clock, on the CPU, and queued for one. It ends with its input.
 """
 
 from __future__ import annotations
 
-import gc
 import sys
-import time
 from collections.abc import Callable
+from typing import Final
 
-READY = "ready"
+from pytest_flopbudget.meters.slices import SliceTimer
+
+READY: Final = "ready"
+"""What it says when it has made the network."""
 
 
 def main() -> None:
     """Say that the network is there, and then answer every line."""
-    call = _network()
-    gc.collect()
-    gc.disable()
-    sys.stdout.write(f"{READY}\n")
+    with SliceTimer(_network(), (), {}) as timer:
+        _say(READY)
+        for line in sys.stdin:
+            piece = timer.run(int(line))
+            _say(f"{piece.wall_s!r} {piece.cpu_s!r} {piece.queued_s!r}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-    for line in sys.stdin:
-        calls = int(line)
-        cpu_s, wall_s = time.process_time(), time.perf_counter()
-        for _ in range(calls):
-            call()
-        wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
-        sys.stdout.write(f"{wall_s!r} {cpu_s!r}\n")
-        sys.stdout.flush()
 
 
 def _network() -> Callable[[], object]:

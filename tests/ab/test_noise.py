@@ -15,13 +15,13 @@ from pytest_flopbudget.ab.noise import measure_noise
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.turns import TurnPlan, TurnSeries
 
-# Says that it is there, and that each call takes a tenth of a second.
+# Says that it is there, and that each call takes a tenth of a second, half of it on a CPU.
 ANSWERS = """
 import os, sys
 assert os.environ["OMP_NUM_THREADS"] == "1" and os.environ["MINE"] == "kept"
 print("ready", flush=True)
 for line in sys.stdin:
-    print(int(line) * 0.1, int(line) * 0.05, flush=True)
+    print(int(line) * 0.1, int(line) * 0.05, 0.01, flush=True)
 """
 ENVIRON = {**os.environ, "OMP_NUM_THREADS": "8", "MINE": "kept"}
 
@@ -101,7 +101,8 @@ def test_a_process_times_what_it_is_told_in_a_pinned_environment(
     (series,) = measure_noise(_command(ANSWERS), ENVIRON)
     slices = [piece for turn in series.turns for piece in (turn.base, turn.head)]
     # A call is longer than a slice, so that a slice is one call.
-    assert {(piece.calls, piece.wall_s, piece.cpu_s) for piece in slices} == {(1, 0.1, 0.05)}
+    times = {(piece.calls, piece.wall_s, piece.cpu_s, piece.queued_s) for piece in slices}
+    assert times == {(1, 0.1, 0.05, 0.01)}
 
 
 @pytest.mark.parametrize(

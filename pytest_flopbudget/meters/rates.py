@@ -35,6 +35,7 @@ def with_rates(
     try:
         rate = found["flops_per_second"] = flops_per_second(timed, samples)
         if count is not None:
+            _refuse_integers(timed)
             found["utilization"] = utilization(rate, count(), samples.threads)
     except MeasureError as error:
         why = str(error)
@@ -76,6 +77,16 @@ def utilization(rate: Value, flops: Mapping[str, int], threads: int) -> Value:
     roof = rate_of(dtype, threads)
     low, high = (None if end is None else end / roof for end in (rate.low, rate.high))
     return Value(value=rate.value / roof, low=low, high=high)
+
+
+def _refuse_integers(measurement: Measurement) -> None:
+    """Raise MeasureError where more than a tenth of the arithmetic has no part in the FLOPs."""
+    flops, int_ops = (int(measurement.values[name].value) for name in ("flops", "int_ops"))
+    share = Fraction(int_ops, flops + int_ops)
+    if share > 1 - _MOSTLY:
+        raise MeasureError(
+            f"{float(share):.0%} of its arithmetic is in integers, which are int_ops and no FLOPs"
+        )
 
 
 def flops_by_dtype(

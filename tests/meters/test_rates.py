@@ -87,6 +87,20 @@ def test_without_one_roof_there_is_no_share_and_a_reason(flops: dict[str, int], 
     assert timed.absent.keys() == {"rss_peak", "utilization"}
 
 
+@pytest.mark.parametrize(("int_ops", "is_held"), [(9, True), (10, True), (11, False)])
+def test_work_that_is_mostly_in_integers_is_not_held_to_a_roof_of_flops(
+    int_ops: int, *, is_held: bool
+) -> None:
+    # Of 100 operations, 10 may be of integers.
+    counted = _counted(90, int_ops=int_ops)
+    timed = with_rates(counted, _samples(1.0, 1.0, 1.0), lambda: {"float32": 90})
+    assert timed.values["flops_per_second"].value == 90.0
+    assert ("utilization" in timed.values) is is_held
+    if not is_held:
+        said = "11% of its arithmetic is in integers, which are int_ops and no FLOPs"
+        assert timed.absent["utilization"] == said
+
+
 @pytest.mark.parametrize(
     ("counted", "low", "why"),
     [

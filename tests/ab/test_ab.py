@@ -8,9 +8,12 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import pytest
 
+from pytest_flopbudget.ab.run import Reports
+from pytest_flopbudget.cli import ab as command
 from pytest_flopbudget.cli.main import main
 from pytest_flopbudget.core.ratios import Witness
 from pytest_flopbudget.core.side_by_side import TimedOutcome
@@ -145,6 +148,23 @@ def run(repository, tmp_path_factory):
     assert repository.state() == before
     assert done.returncode in (0, 1), done.stderr
     return done, read_report(reports / "base.json"), read_report(reports / "head.json")
+
+
+def test_what_cannot_be_told_ends_with_1_only_where_that_is_asked_for(
+    run, tmp_path, monkeypatch, capsys
+):
+    _, base, head = run
+    unstable = [
+        replace(test, outcome=TimedOutcome.UNSTABLE)
+        for test in head.side_by_side.tests
+        if test.test.endswith("test_unchanged")
+    ]
+    head = replace(head, side_by_side=replace(head.side_by_side, tests=tuple(unstable)))
+    monkeypatch.setattr(command, "run_ab", lambda *_, **__: Reports(base=base, head=head))
+    monkeypatch.chdir(tmp_path)
+    assert main(["ab", "--base=main"]) == 0
+    assert "unstable" in capsys.readouterr().out
+    assert main(["ab", "--base=main", "--strict-latency"]) == 1
 
 
 @pytest.fixture(scope="module")

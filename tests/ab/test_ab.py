@@ -38,10 +38,6 @@ TESTS = """
     def test_model():
         model()
 
-    @pytest.mark.flop_budget(latency={{"vs_baseline": "+60%"}}, strict=False)
-    def test_with_room():
-        model()
-
     @pytest.mark.flop_budget(latency="1 s", strict=False)
     def test_unchanged(flopbudget):
         flopbudget(spin, 0.002)
@@ -187,11 +183,6 @@ def test_the_estimate_is_what_was_put_in(timed):
     assert ratio.low > 1
     assert ratio.witness is Witness.CPU
     assert ratio.pairs >= 5
-
-
-def test_the_same_growth_passes_where_there_is_room(timed):
-    assert timed["test_with_room"].outcome is TimedOutcome.WITHIN
-    assert timed["test_with_room"].ratio.estimate == pytest.approx(SLOWER, rel=0.05)
 
 
 def test_what_did_not_change_is_within_the_growth_that_is_allowed_by_default(timed):

@@ -1,0 +1,136 @@
+"""The table: for every rule, how often it flags each growth, with what is claimed below it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+
+from power.cases import WORKLOADS
+from power.outcomes import Measured, Place, Row, rows_at
+from power.rates import Rate
+from power.records import Record
+from power.rules import ALLOWED
+
+CONDITIONS = ("quiet", "noisy")
+FALSE_ALARMS = 0.01
+POWER = {"quiet": 0.95, "noisy": 0.90}
+AT = 5
+"""The growth in per cent at which the power is claimed."""
+
+
+def render(records: Sequence[Record]) -> str:
+    """Everything that the raw results say, as Markdown."""
+    lines = list(_setup(records))
+    for workload in WORKLOADS:
+        for condition in CONDITIONS:
+            lines += _at(Place(workload, condition), records)
+    return "\n".join(lines) + "\n"
+
+
+def _setup(records: Sequence[Record]) -> Iterator[str]:
+    yield from dict.fromkeys(r["text"] for r in records if r["kind"] == "setup")
+    for record in records:
+        if record["kind"] == "true":
+            yield (
+                f"In one process {record['name']} takes {record['growth']:+.2%} "
+                f"(standard error {record['error']:.2%})."
+            )
+
+
+def _at(place: Place, records: Sequence[Record]) -> Iterator[str]:
+    measured = Measured(place, records)
+    rows = rows_at(place, records, measured)
+    if not rows:
+        return
+    growths = sorted({growth for row in rows for growth in row.groups})
+    yield f"\n### {place.workload}, {place.condition}\n"
+    if measured.repetitions:
+        yield _beside(measured) + "\n"
+    heads = ["A/A" if growth == 0 else f"+{growth} %" for growth in growths]
+    yield "| flagged | " + " | ".join([*heads, "timed, s a side", "pairs"]) + " |"
+    yield "| --- |" + " ---: |" * (len(growths) + 2)
+    for row in rows:
+        cells = [_cell(row.rate(growth)) for growth in growths]
+        yield f"| {row.name} | " + " | ".join([*cells, f"{row.seconds:.2f}", _pairs(row)]) + " |"
+    yield ""
+    yield from _claims(place, rows)
+
+
+def _beside(measured: Measured) -> str:
+    bias, error = measured.bias
+    records = measured.records
+    clocks = ", ".join(f"{clock} {count}" for clock, count in measured.clocks.items())
+    return (
+        f"{len(records)} repetitions of ours, {statistics.fmean(r['pairs'] for r in records):.1f} "
+        f"pairs and {statistics.fmean(r['seconds'] for r in records):.0f} s each for all cases "
+        f"together. A call takes {measured.call_s * 1e3:.1f} ms. A/A: mean {bias:+.2%} (standard "
+        f"error {error:.2%}), {measured.spread:.2%} between pairs, correlation "
+        f"{measured.correlation:.2f} within a repetition; clock: {clocks}."
+    )
+
+
+def _cell(rate: Rate | None) -> str:
+    if rate is None:
+        return "-"
+    return (
+        f"{rate.hits}/{rate.trials} = {100 * rate.share:.1f} % "
+        f"[{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
+    )
+
+
+def _pairs(row: Row) -> str:
+    """The mean number for each growth; nothing where there are no pairs of processes."""
+    if not row.name.startswith("ours"):
+        return ""
+    return " ".join(
+        f"{statistics.fmean(trial.pairs for trial in row.trials(growth)):.1f}"
+        for growth in sorted(row.groups)
+    )
+
+
+def _claims(place: Place, rows: Sequence[Row]) -> Iterator[str]:
+    ours, *_ = [*(row for row in rows if row.name.startswith("ours")), None]
+    if ours is None:
+        return
+    alarms, power = ours.rate(0), ours.rate(AT)
+    if alarms is not None:
+        yield _claim(
+            "false alarms", alarms, alarms.share <= FALSE_ALARMS, f"<= {100 * FALSE_ALARMS:.0f} %"
+        )
+    if power is not None:
+        least = POWER[place.condition]
+        yield _claim(f"power at +{AT} %", power, power.share >= least, f">= {100 * least:.0f} %")
+    unstable = [
+        f"{count} of {len(ours.trials(growth))} at +{growth} %"
+        for growth in sorted(ours.groups)
+        if (count := ours.unstable(growth))
+    ]
+    yield f"- unstable, and so not gated: {', '.join(unstable) or 'none'}"
+    better = [text for row in rows if row.name != ours.name for text in _better(row, ours)]
+    yield f"- a peer does better: {'; '.join(better) or 'in no cell'}"
+
+
+def _claim(what: str, rate: Rate, is_met: bool, target: str) -> str:
+    verdict = "met" if is_met else "MISSED"
+    return (
+        f"- {what}: {100 * rate.share:.1f} %, {100 * rate.low:.1f} to {100 * rate.high:.1f} % "
+        f"with 95 % confidence, {rate.hits} of {rate.trials}; target {target}: {verdict}"
+    )
+
+
+def _better(row: Row, ours: Row) -> Iterator[str]:
+    """The cells in which another rule does better, with its false alarms.
+
+    A growth below what is allowed is none that has to be found.
+    """
+    if row.name.startswith("ours"):
+        return
+    alarms = row.rate(0)
+    for growth in sorted(row.groups):
+        theirs, own = row.rate(growth), ours.rate(growth)
+        if theirs is None or own is None or 0 < growth < 100 * ALLOWED[0]:
+            continue
+        is_better = theirs.share < own.share if growth == 0 else theirs.share > own.share
+        if is_better:
+            cost = f" (false alarms {alarms.share:.0%})" if alarms and growth else ""
+            yield f"{row.name} at +{growth} %: {theirs.share:.0%} against {own.share:.0%}{cost}"

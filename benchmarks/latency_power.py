@@ -17,13 +17,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -36,22 +35,16 @@ from power.rules import ALLOWED, decided
 from power.table import CONDITIONS, render
 
 from pytest_flopbudget.ab.environment import pinned
+from pytest_flopbudget.meters.machine import machine_facts
 
 COPIES = "0=8,2=1,5=4,10=1,20=1"
 
 
 def setup() -> str:
     """Where and with what it was measured, in one paragraph."""
-    cpu = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
+    facts = machine_facts()
     return (
-        f"{cpu}, {os.cpu_count()} cores, {platform.platform()}, Python "
+        f"{facts['cpu']}, {facts['cores']} cores, {platform.platform()}, Python "
         f"{platform.python_version()}, torch {metadata.version('torch')}; peers: {tool()}, one "
         "thread."
     )
@@ -126,25 +119,24 @@ def run(args: argparse.Namespace) -> None:
 
 def copies(text: str) -> dict[int, int]:
     """How many copies of each growth, from `0=8,5=4`."""
-    return {int(g): int(n) for g, _, n in (part.partition("=") for part in text.split(","))}
+    found = {int(g): int(n) for g, _, n in (part.partition("=") for part in text.split(","))}
+    if found.get(0, 0) < 1 or min(found.values()) < 1:
+        raise argparse.ArgumentTypeError("give one copy at least of each, and 0=1 among them")
+    return found
 
 
-def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+def positive(text: str) -> float:
     """A number above zero."""
-
-    def read(text: str) -> float:
-        if (number := kind(text)) <= 0:
-            raise argparse.ArgumentTypeError("give a number above zero")
-        return number
-
-    return read
+    if (number := float(text)) <= 0:
+        raise argparse.ArgumentTypeError("give a number above zero")
+    return number
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", type=Path, help="print the table of these raw results alone")
     parser.add_argument("--out", type=Path, default=Path("latency_power.jsonl"))
-    parser.add_argument("--minutes", type=positive(float), default=30.0, help="(default: 30)")
+    parser.add_argument("--minutes", type=positive, default=30.0, help="(default: 30)")
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS))
     parser.add_argument(
         "--copies",
@@ -154,7 +146,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--side-seconds",
-        type=positive(float),
+        type=positive,
         default=0.25,
         help="of each side's turns in one pair; `flopbudget ab` takes 0.25 to 1, by the time "
         "that it has (default: 0.25, where it has little)",

@@ -89,7 +89,7 @@ def _pairs(row: Row) -> str:
 
 
 def _claims(place: Place, rows: Sequence[Row]) -> Iterator[str]:
-    ours, *_ = [*(row for row in rows if row.name.startswith("ours")), None]
+    ours = next((row for row in rows if row.name.startswith("ours")), None)
     if ours is None:
         return
     alarms, power = ours.rate(0), ours.rate(AT)

@@ -99,12 +99,13 @@ def run(args: argparse.Namespace) -> None:
     records.add(args.out, {"kind": "setup", "text": setup()})
     if args.true_growth:
         find_true_growths(args.out, sorted(args.copies), args.true_growth)
-    taken_s = dict.fromkeys(args.conditions, 0.0)
+    taken_s: dict[str, float] = {}
     number = len([r for r in records.read(args.out) if r["kind"] == "ours"])
     while True:
         for condition in args.conditions:
             started_s = time.monotonic()
-            if started_s + taken_s[condition] > end_s:
+            expected_s = taken_s.get(condition, max(taken_s.values(), default=0.0))
+            if started_s + expected_s > end_s:
                 return
             repeat(args, condition, number)
             number += 1

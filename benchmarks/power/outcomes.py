@@ -155,7 +155,7 @@ def rows_at(place: Place, records: Sequence[Record], measured: Measured) -> list
 
 
 def _our_row(allowed: float, measured: Measured) -> Row:
-    row = Row(f"ours, > {allowed:.0%}".replace("%", " %"), correlation=measured.correlation)
+    row = Row(f"ours, > {100 * allowed:.0f} %", correlation=measured.correlation)
     for repetition in measured.repetitions:
         group: dict[int, list[Trial]] = {}
         for case, series in repetition.items():

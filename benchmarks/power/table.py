@@ -32,8 +32,8 @@ def _setup(records: Sequence[Record]) -> Iterator[str]:
     for record in records:
         if record["kind"] == "true":
             yield (
-                f"In one process {record['name']} takes {record['growth']:+.2%} "
-                f"(standard error {record['error']:.2%})."
+                f"In one process {record['name']} takes {100 * record['growth']:+.2f} % "
+                f"(standard error {100 * record['error']:.2f} %)."
             )
 
 
@@ -59,13 +59,15 @@ def _at(place: Place, records: Sequence[Record]) -> Iterator[str]:
 def _beside(measured: Measured) -> str:
     bias, error = measured.bias
     records = measured.records
+    pairs, seconds = (statistics.fmean(r[key] for r in records) for key in ("pairs", "seconds"))
+    sides = " or ".join(f"{side_s:g}" for side_s in sorted({r["side_s"] for r in records}))
     clocks = ", ".join(f"{clock} {count}" for clock, count in measured.clocks.items())
     return (
-        f"{len(records)} repetitions of ours, {statistics.fmean(r['pairs'] for r in records):.1f} "
-        f"pairs and {statistics.fmean(r['seconds'] for r in records):.0f} s each for all cases "
-        f"together. A call takes {measured.call_s * 1e3:.1f} ms. A/A: mean {bias:+.2%} (standard "
-        f"error {error:.2%}), {measured.spread:.2%} between pairs, correlation "
-        f"{measured.correlation:.2f} within a repetition; clock: {clocks}."
+        f"{len(records)} repetitions of ours: each {pairs:.1f} pairs with {sides} s of each side "
+        f"and {seconds:.0f} s in all, for every case together. A call takes "
+        f"{measured.call_s * 1e3:.1f} ms. A/A: {100 * bias:+.2f} % (standard error "
+        f"{100 * error:.2f} %), standard deviation {100 * measured.spread:.2f} % between pairs, "
+        f"correlation {measured.correlation:.2f} within a repetition; clock: {clocks}."
     )
 
 
@@ -132,5 +134,6 @@ def _better(row: Row, ours: Row) -> Iterator[str]:
             continue
         is_better = theirs.share < own.share if growth == 0 else theirs.share > own.share
         if is_better:
-            cost = f" (false alarms {alarms.share:.0%})" if alarms and growth else ""
-            yield f"{row.name} at +{growth} %: {theirs.share:.0%} against {own.share:.0%}{cost}"
+            shares = f"{100 * theirs.share:.0f} % against {100 * own.share:.0f} %"
+            cost = f" (false alarms {100 * alarms.share:.0f} %)" if alarms and growth else ""
+            yield f"{row.name} at +{growth} %: {shares}{cost}"

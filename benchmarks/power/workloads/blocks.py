@@ -30,7 +30,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x + torch.softmax(x @ x.T, -1) @ x
-        return self.norm(x + self.narrow(functional.relu(self.widen(x))))
+        out: torch.Tensor = self.norm(x + self.narrow(functional.relu(self.widen(x))))
+        return out
 
 
 class Stages(nn.Module):

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 FEWEST_ROUNDS = 5
+RESULTS = pytest.StashKey[list[dict[str, object]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,8 +29,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    results = {"benchmarks": session.config.stash[RESULTS]}
-    session.config.getoption("--benchmark-json").write_text(json.dumps(results), encoding="utf-8")
+    path = session.config.getoption("--benchmark-json")
+    if path is not None:
+        results = {"benchmarks": session.config.stash[RESULTS]}
+        path.write_text(json.dumps(results), encoding="utf-8")
 
 
 @pytest.fixture
@@ -43,9 +46,6 @@ def benchmark(request: pytest.FixtureRequest) -> Callable[[Callable[[], object]]
         request.config.stash[RESULTS].append({"name": request.node.name, "stats": stats})
 
     return measure
-
-
-RESULTS = pytest.StashKey[list[dict[str, object]]]()
 
 
 def timed(call: Callable[[], object]) -> float:

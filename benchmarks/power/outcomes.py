@@ -107,9 +107,16 @@ class Measured:
 
     @property
     def spread(self) -> float:
-        """The standard deviation between pairs of one case."""
+        """The standard deviation between the first pairs of one case.
+
+        Of these alone, as the rules stop where the pairs happen to agree.
+        """
         return math.sqrt(
-            statistics.fmean(statistics.variance(logs) for copies in self.logs for logs in copies)
+            statistics.fmean(
+                statistics.variance(logs[:PAIRS_AT_LEAST])
+                for copies in self.logs
+                for logs in copies
+            )
         )
 
     @property

@@ -46,8 +46,8 @@ def _at(place: Place, records: Sequence[Record]) -> Iterator[str]:
     yield f"\n### {place.workload}, {place.condition}\n"
     if measured.repetitions:
         yield _beside(measured) + "\n"
-    heads = ["A/A" if growth == 0 else f"+{growth} %" for growth in growths]
-    yield "| flagged | " + " | ".join([*heads, "timed, s a side", "pairs"]) + " |"
+    heads = [*map(_growth, growths), "timed, s a side", "pairs, by growth"]
+    yield "| flagged | " + " | ".join(heads) + " |"
     yield "| --- |" + " ---: |" * (len(growths) + 2)
     for row in rows:
         cells = [_cell(row.rate(growth)) for growth in growths]
@@ -69,6 +69,10 @@ def _beside(measured: Measured) -> str:
         f"{100 * error:.2f} %), standard deviation {100 * measured.spread:.2f} % between pairs, "
         f"correlation {measured.correlation:.2f} within a repetition; clock: {clocks}."
     )
+
+
+def _growth(growth: int) -> str:
+    return f"+{growth} %" if growth else "A/A"
 
 
 def _cell(rate: Rate | None) -> str:
@@ -101,9 +105,11 @@ def _claims(place: Place, rows: Sequence[Row]) -> Iterator[str]:
         )
     if power is not None:
         least = POWER[place.condition]
-        yield _claim(f"power at +{AT} %", power, power.share >= least, f">= {100 * least:.0f} %")
+        yield _claim(
+            f"power at {_growth(AT)}", power, power.share >= least, f">= {100 * least:.0f} %"
+        )
     unstable = [
-        f"{count} of {len(ours.trials(growth))} at +{growth} %"
+        f"{count} of {len(ours.trials(growth))} at {_growth(growth)}"
         for growth in sorted(ours.groups)
         if (count := ours.unstable(growth))
     ]
@@ -136,4 +142,4 @@ def _better(row: Row, ours: Row) -> Iterator[str]:
         if is_better:
             shares = f"{100 * theirs.share:.0f} % against {100 * own.share:.0f} %"
             cost = f" (false alarms {100 * alarms.share:.0f} %)" if alarms and growth else ""
-            yield f"{row.name} at +{growth} %: {shares}{cost}"
+            yield f"{row.name} at {_growth(growth)}: {shares}{cost}"

@@ -30,8 +30,9 @@ from power import records
 from power.cases import FOLDER, WORKLOADS, Case, cases_of, environ
 from power.neighbour import busy_neighbour
 from power.ours import repeat_ours
+from power.outcomes import our_trial
 from power.peers import environments, repeat_peers, tool
-from power.rules import ALLOWED, decided
+from power.rules import ALLOWED
 from power.table import CONDITIONS, render
 
 from pytest_flopbudget.ab.environment import pinned
@@ -52,18 +53,15 @@ def setup() -> str:
 
 def seconds_a_side(tests: Mapping[str, Mapping[str, object]]) -> float:
     """What ours timed of each side, as the mean over the first copies."""
-    spent = []
-    for name, test in tests.items():
-        series = records.read_series(test)
-        answer = decided(series, ALLOWED[0])
-        if Case.named(name).copy == 0 and answer is not None:
-            turns = [turn for pair in series[: answer[1]] for turn in pair.turns]
-            spent.append(sum(turn.base.wall_s + turn.head.wall_s for turn in turns) / 2)
-    return statistics.fmean(spent)
+    return statistics.fmean(
+        our_trial(records.read_series(test), ALLOWED[0]).seconds
+        for name, test in tests.items()
+        if Case.named(name).copy == 0
+    )
 
 
 def repeat(args: argparse.Namespace, condition: str, number: int) -> None:
-    """One repetition under one condition, with ours and the peers by turns."""
+    """One repetition under one condition: first ours, which finds the seconds for the peers."""
     cases = cases_of(args.copies)
     first = [case for case in cases if case.copy == 0]
     head = {"condition": condition, "repetition": number}

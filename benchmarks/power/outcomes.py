@@ -167,12 +167,16 @@ def _our_row(allowed: float, measured: Measured) -> Row:
         group: dict[int, list[Trial]] = {}
         for case, series in repetition.items():
             if allowed in tolerances(case):
-                group.setdefault(case.growth, []).append(_our_trial(series, allowed))
+                group.setdefault(case.growth, []).append(our_trial(series, allowed))
         _add(row, group)
     return row
 
 
-def _our_trial(series: Series, allowed: float) -> Trial:
+def our_trial(series: Series, allowed: float) -> Trial:
+    """What the rules of `flopbudget ab` say of one case.
+
+    Raises ValueError where these pairs are too few for them.
+    """
     answer = decided(series, allowed)
     if answer is None:
         raise ValueError(

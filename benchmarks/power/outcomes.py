@@ -131,13 +131,16 @@ class Measured:
         )
 
     @property
-    def bias(self) -> tuple[float, float]:
-        """The mean ratio of what has not grown, less 1, and its standard error."""
+    def bias(self) -> tuple[float, float | None]:
+        """The mean ratio of what has not grown, less 1, and its standard error.
+
+        A single repetition has no error that could be known.
+        """
         means = [
             statistics.fmean(statistics.fmean(logs[:PAIRS_AT_LEAST]) for logs in copies)
             for copies in self.logs
         ]
-        error = statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else math.inf
+        error = statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else None
         return math.expm1(statistics.fmean(means)), error
 
     @property

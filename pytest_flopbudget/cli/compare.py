@@ -108,17 +108,24 @@ def run(args: argparse.Namespace) -> Exit:
         show(comparison, job, locate=lambda file: located(file, Path.cwd(), workspace))
         job.set_output("report-path", str(head.resolve()))
     else:
-        is_terminal = args.format == "terminal"
         text = (
             render_comparison(comparison, is_gate=args.gate)
-            if is_terminal
+            if args.format == "terminal"
             else TEXTS[args.format](comparison)
         )
         write(text, args.output)
         if args.output is not None and comparison.standing is Standing.INCOMPLETE:
             # The exit code is also that of a usage error: without a word they look the same.
             sys.stderr.write(f"flopbudget compare: {'; '.join(incomplete_words(comparison))}\n")
-    if args.strict_latency and comparison.standing is Standing.WITHIN:
+    return exit_of(comparison, is_strict=args.strict_latency)
+
+
+def exit_of(comparison: Comparison, *, is_strict: bool) -> Exit:
+    """The exit code of a comparison.
+
+    is_strict: whether a latency that could not be told ends with that of a broken budget.
+    """
+    if is_strict and comparison.standing is Standing.WITHIN:
         undecided = (delta.verdict for delta in comparison.undecided if delta.verdict)
         return Exit.OVER if inconclusive(undecided) else Exit.WITHIN
     return Exit(comparison.standing.exit_code)

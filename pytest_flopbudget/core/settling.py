@@ -39,8 +39,10 @@ def settle(
     head's run left out, and the base's did not, counts as loosened.
     """
     sides = _Base.of(comparison, base)
-    own = [delta for delta in comparison.over if not sides.breaks_too(delta)]
-    pre_existing = tuple(delta for delta in comparison.over if delta not in own)
+    own: list[Delta] = []
+    pre_existing: list[Delta] = []
+    for delta in comparison.over:
+        (pre_existing if sides.breaks_too(delta) else own).append(delta)
     book = _Book(acceptances=tuple(acceptances))
     over = tuple(delta for held in own for delta in book.settled_delta(held))
     loosened = tuple(
@@ -53,7 +55,7 @@ def settle(
         standing=_standing(comparison, bool(over), bool(loosened), bool(book.accepted)),
         over=over,
         loosened=loosened,
-        pre_existing=pre_existing,
+        pre_existing=tuple(pre_existing),
         accepted=tuple(book.accepted),
         notes=(*comparison.notes, *book.notes, *book.idle()),
     )

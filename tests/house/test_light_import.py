@@ -118,7 +118,7 @@ def test_a_mistyped_command_is_told_of_all(capsys: pytest.CaptureFixture[str]) -
         main(["compair", "a.json"])
     # Python 3.12 and later put no quotation marks around them.
     said = capsys.readouterr().err.replace("'", "")
-    assert "measure, compare, comment, doctor" in said
+    assert "measure, compare, ab, comment, doctor" in said
 
 
 def test_with_no_budget_the_plugin_adds_its_own_modules_and_the_standard_library_alone(

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from pytest_flopbudget.session.channel import VARIABLE, Channel, ChannelClosedError
+from pytest_flopbudget.session.channel import Channel, ChannelClosedError
+from pytest_flopbudget.session.variable import TURNS
 
 if TYPE_CHECKING:
     from pytest_flopbudget.meters.slices import SliceTimer
@@ -122,7 +123,7 @@ def inherited_turns(environ: MutableMapping[str, str] = os.environ) -> Turns | N
 
     The variable is taken out, as a process that a test starts is no worker.
     """
-    text = environ.pop(VARIABLE, "")
+    text = environ.pop(TURNS, "")
     if not text:
         return None
     reader, _, writer = text.partition(",")

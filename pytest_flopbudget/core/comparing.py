@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pytest_flopbudget.core.attribution import movers, spenders
+from pytest_flopbudget.core.budgets import Limit, Severity
 from pytest_flopbudget.core.comparison import (
     BudgetChange,
     Comparison,
@@ -27,7 +28,9 @@ from pytest_flopbudget.core.machine import machine_difference, pace_difference
 from pytest_flopbudget.core.measurement import Measurement
 from pytest_flopbudget.core.metrics import METRICS, Kind, Metric, metric_named
 from pytest_flopbudget.core.pairing import Pair, is_whole, limit_of, narrowing, pair_tests, value_of
-from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
+from pytest_flopbudget.core.quantity import exact, ratio
+from pytest_flopbudget.core.reasons import who
+from pytest_flopbudget.core.report import BROKEN_OFF, Report, TestOutcome, TestReport
 from pytest_flopbudget.core.side_by_side import OF_THE_MEDIAN, Timed
 from pytest_flopbudget.core.timings import (
     timed_delta,
@@ -50,6 +53,11 @@ _WHY_UNMEASURED: Final = {
     TestOutcome.XFAILED: "failed as expected, before it was measured to the end",
     TestOutcome.DESELECTED: "deselected",
     TestOutcome.NOT_RUN: "not run",
+}
+_WHY_FAILED: Final = {
+    TestOutcome.FAILED: "it failed",
+    TestOutcome.OVER_BUDGET: "it failed",
+    TestOutcome.ERROR: "its set-up failed",
 }
 
 
@@ -79,6 +87,7 @@ def compare(base: Report | None, head: Report) -> Comparison:
         side,
         standing=_standing(over, len(measured)),
         over=tuple(sorted(over, key=how_far_over, reverse=True)),
+        failed=tuple(delta for test in tests for delta in test.failed()),
         warned=tuple(d for d in judged if d.verdict and _only_warns(d.verdict)),
         undecided=tuple(d for d in judged if d.verdict and d.verdict.outcome in _UNDECIDED),
         changed=tuple(sorted(changed, key=weight, reverse=True)),
@@ -192,6 +201,36 @@ class _ComparedTest:
             yield self._delta(verdict.region, verdict.metric, verdict)
         for verdict in against_base.values():
             yield self._delta(verdict.region, verdict.metric, verdict)
+
+    def failed(self) -> Iterator[Delta]:
+        """The enforced limits that have no verdict, as the test failed before."""
+        if self.head is None or self.head.outcome not in BROKEN_OFF:
+            return
+        for budget in self.head.budgets:
+            for limit in budget.limits:
+                is_judged = self.head.verdict(budget.region, limit.metric) is not None
+                is_enforced = limit.severity is Severity.ERROR
+                if is_judged or not is_enforced or self._is_elsewhere(budget.region, limit):
+                    continue
+                subject = who(self.head.id.rpartition("::")[2], budget.region)
+                verdict = Verdict(
+                    region=budget.region,
+                    metric=limit.metric,
+                    outcome=Outcome.NOT_MEASURED,
+                    reason=f"{subject} was not measured: {_WHY_FAILED[self.head.outcome]}",
+                )
+                yield self._delta(budget.region, limit.metric, verdict)
+
+    def _is_elsewhere(self, region: str, limit: Limit) -> bool:
+        """Whether the limit is for a machine that this one is not known to be.
+
+        The base's verdict alone can tell: a test that failed says nothing of it.
+        """
+        if limit.on is None:
+            return False
+        base = self.pair.base
+        before = None if base is None else base.verdict(region, limit.metric)
+        return before is None or before.outcome is Outcome.NOT_GATED
 
     def _against_base(self) -> Iterator[Verdict]:
         """Verdicts of the limits on growth, for what does not depend on the machine."""
@@ -405,7 +444,7 @@ def how_far_over(delta: Delta) -> float:
     verdict = delta.verdict
     if verdict is None or verdict.value is None or not verdict.bound:
         return float("inf")
-    return float(abs(verdict.value - verdict.bound) / abs(verdict.bound))
+    return abs(ratio(exact(verdict.value) - exact(verdict.bound), verdict.bound))
 
 
 def weight(delta: Delta) -> tuple[bool, bool, float, int]:

@@ -11,6 +11,7 @@ from pytest_flopbudget.core.attribution import Share
 from pytest_flopbudget.core.budgets import Limit
 from pytest_flopbudget.core.measurement import Uncounted, Value
 from pytest_flopbudget.core.metrics import Better, Metric, metric_named
+from pytest_flopbudget.core.quantity import exact, ratio
 from pytest_flopbudget.core.report import Git
 from pytest_flopbudget.core.side_by_side import SideBySide, Timed
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
@@ -133,12 +134,12 @@ class Delta:
             return 0.0 if self.timed.ratio is None else self.timed.ratio.estimate - 1
         if self.base is None or self.head is None or self.base.value == self.head.value:
             return 0.0
-        worse = self.head.value - self.base.value
+        worse = exact(self.head.value) - exact(self.base.value)
         if self.metric.better is Better.HIGHER:
             worse = -worse
         if self.base.value == 0:
             return float("inf") if worse > 0 else float("-inf")
-        return float(worse / abs(self.base.value))
+        return ratio(worse, abs(self.base.value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +217,9 @@ class Comparison:
     added: tuple[BudgetChange, ...] = ()
     over: tuple[Delta, ...] = ()
     """Broken limits that fail: each with its verdict."""
+    failed: tuple[Delta, ...] = ()
+    """Limits of tests that failed before these were measured. They are not judged; a gate, which
+    has to have an answer, does not let them pass."""
     warned: tuple[Delta, ...] = ()
     """Broken limits that only warn."""
     undecided: tuple[Delta, ...] = ()

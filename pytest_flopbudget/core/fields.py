@@ -11,13 +11,14 @@ from fractions import Fraction
 from typing import Any, Final, TypeVar
 
 from pytest_flopbudget.core.errors import ReportError
+from pytest_flopbudget.core.quantity import LARGEST
 
 EnumT = TypeVar("EnumT", bound=enum.Enum)
 
 _SHOWN: Final = 40
 """Characters of a wrong value that a message repeats."""
 
-_LARGEST: Final = 1e300
+LARGEST_NUMBER: Final = 1e300
 """Beyond it, shares of two whole numbers no longer fit a float."""
 
 
@@ -82,10 +83,12 @@ class Node:
         return self.value
 
     def count(self) -> int:
-        """A whole number, not below zero."""
+        """A whole number, not below zero, and such as can be counted."""
         # A bool is an int to Python, and not to JSON.
         if not isinstance(self.value, int) or isinstance(self.value, bool) or self.value < 0:
             raise self.wrong("a whole number, zero or more")
+        if self.value > LARGEST:
+            raise self.error(f"a count beyond {LARGEST:.0e}")
         return self.value
 
     def number(self) -> int | float:
@@ -94,7 +97,7 @@ class Node:
             raise self.wrong("a number")
         if isinstance(self.value, float) and not math.isfinite(self.value):
             raise self.wrong("a finite number")
-        if abs(self.value) > _LARGEST:
+        if abs(self.value) > LARGEST_NUMBER:
             raise self.wrong("a number below 1e300")
         return self.value
 

@@ -19,7 +19,7 @@ from pytest_flopbudget.core.bounds import (
 from pytest_flopbudget.core.budgets import Budget, Limit, Severity
 from pytest_flopbudget.core.measurement import Measurement
 from pytest_flopbudget.core.metrics import UNCOUNTED, Kind, Metric, metric_named
-from pytest_flopbudget.core.quantity import exact
+from pytest_flopbudget.core.quantity import LARGEST, exact, ratio
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
 
 _STRICT: Final = frozenset(
@@ -232,7 +232,7 @@ class _Case:
             reason=f"{reasons.who(self.subject, self.region)} {reason}",
             value=value,
             bound=None if bound is None else _number(bound.edge),
-            used=float(exact(value) / bound.edge) if bound and is_share and bound.edge else None,
+            used=_share(value, bound.edge) if bound and is_share and bound.edge else None,
             severity=self.limit.severity,
         )
 
@@ -257,6 +257,12 @@ def _judge_strictness(budget: Budget, measurement: Measurement, subject: str) ->
         bound=0,
         severity=Severity.ERROR if budget.is_strict else Severity.WARN,
     )
+
+
+def _share(value: float, bound: Fraction) -> float | None:
+    """The value as a share of the bound; None where that is beyond what a report holds."""
+    share = ratio(value, bound)
+    return share if abs(share) <= LARGEST else None
 
 
 def _number(amount: Fraction) -> int | float:

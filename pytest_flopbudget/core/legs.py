@@ -19,6 +19,11 @@ LEG_BYTES: Final = 32 * 1024 * 1024
 """The largest file of a leg."""
 _MOST_VALUES: Final = 4_000_000
 _MOST_TESTS: Final = 20_000
+_MOST_REGIONS: Final = 10_000
+"""Of a report, in all its tests, beyond one for each of them."""
+_MOST_METRICS: Final = 1000
+"""Of a region: what this version measures, and what the test records."""
+_MOST_NOTES: Final = 1000
 _DEEPEST: Final = 40
 _LONGEST_TEXT: Final = 20_000
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -131,14 +136,28 @@ def decode_leg(content: bytes, *, where: str, name: str = "") -> Leg:
     if name and leg.name != name:
         raise ReportError(f"{where}: holds the leg {leg.name!r}, and not {name!r}")
     for report in filter(None, (leg.base, leg.head)):
-        if len(report.tests) > _MOST_TESTS:
-            raise ReportError(f"{where}: more than {_MOST_TESTS} tests")
-        timings = report.side_by_side
-        if timings and len(timings.tests) > _MOST_TESTS:
-            raise ReportError(f"{where}: more than {_MOST_TESTS} timings")
-        if timings and len(timings.environment) > _MOST_PINNED:
-            raise ReportError(f"{where}: more than {_MOST_PINNED} pinned variables")
+        _check_counts(report, where)
     return leg
+
+
+def _check_counts(report: Report, where: str) -> None:
+    """Raises ReportError for more than a page about it could be made of in time."""
+    measurements = [m for test in report.tests for m in test.measurements]
+    beside = report.side_by_side
+    for count, most, what in (
+        (len(report.tests), _MOST_TESTS, "tests"),
+        (len(measurements) - len(report.tests), _MOST_REGIONS, "regions beside the tests' own"),
+        (
+            max((len(m.values) for m in measurements), default=0),
+            _MOST_METRICS,
+            "metrics of a region",
+        ),
+        (len(report.notes), _MOST_NOTES, "notes"),
+        (0 if beside is None else len(beside.tests), _MOST_TESTS, "timings"),
+        (0 if beside is None else len(beside.environment), _MOST_PINNED, "pinned variables"),
+    ):
+        if count > most:
+            raise ReportError(f"{where}: more than {most} {what}")
 
 
 def _check_bounds(data: object, where: str) -> None:

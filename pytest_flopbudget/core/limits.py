@@ -19,7 +19,7 @@ from pytest_flopbudget.core.metrics import (
     Metric,
     metric_named,
 )
-from pytest_flopbudget.core.quantity import exact, parse_change, parse_quantity
+from pytest_flopbudget.core.quantity import bounded, exact, parse_change, parse_quantity
 
 _KEYS: Final = (
     "max",
@@ -171,7 +171,7 @@ class _Reader:
         is_recorded = self.metric.kind is Kind.RECORDED and dimension is None
         try:
             if is_recorded and not isinstance(raw, str):
-                return exact(raw)
+                return bounded(raw, exact(raw))
             return parse_quantity(raw, dimension or self.metric.dimension)
         except QuantityError as error:
             note = f", as the test records '{self.metric.name}' itself" if is_recorded else ""

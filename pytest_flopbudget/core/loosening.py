@@ -6,7 +6,7 @@ A budget that is raised together with the cost it bounds passes every check but 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Final
@@ -45,7 +45,12 @@ def budget_changes(base: Report, head: Report, pairs: Iterable[Pair]) -> tuple[B
     ]
     better_of = _directions(head)
     named = _of_settings(base.settings, head.settings, better_of)
-    return (*_grouped(found), *(change for change in named if not _is_shown(change, found)))
+    shown = {(change.metric, _table_of(change.source)) for change in found}
+    is_strict_shown = any(change.what == "strict" for change in found)
+    return (
+        *_grouped(found),
+        *(c for c in named if not _is_shown(c, shown, is_strict_shown=is_strict_shown)),
+    )
 
 
 def describe_limit(limit: Limit) -> str:
@@ -188,10 +193,8 @@ def _edge(test: TestReport, region: str, metric: str) -> Fraction | None:
     limit = limit_of(test, region, metric)
     if limit is None or (limit.maximum is not None and limit.minimum is not None):
         return None
-    for verdict in test.verdicts:
-        if (verdict.region, verdict.metric) == (region, metric) and verdict.bound is not None:
-            return exact(verdict.bound)
-    return None
+    verdict = test.verdict(region, metric)
+    return None if verdict is None or verdict.bound is None else exact(verdict.bound)
 
 
 def _limits(test: TestReport) -> dict[tuple[str, str], Limit]:
@@ -364,17 +367,20 @@ def _directions(report: Report) -> dict[str, Better]:
     }
 
 
-def _is_shown(change: BudgetChange, found: Iterable[BudgetChange]) -> bool:
+def _is_shown(
+    change: BudgetChange, shown: Collection[tuple[str, str]], *, is_strict_shown: bool
+) -> bool:
     """Whether some test shows the same change of a table of the settings."""
     if not change.metric:
         return False
     if change.what == "strict":
-        return any(other.what == "strict" for other in found)
-    table = change.source.partition(": ")[2].replace('"', "")
-    return any(
-        other.metric == change.metric and other.source.replace('"', "").endswith(table)
-        for other in found
-    )
+        return is_strict_shown
+    return (change.metric, _table_of(change.source)) in shown
+
+
+def _table_of(source: str) -> str:
+    """The table that a limit is written in, without the name of the file."""
+    return source.partition(": ")[2].replace('"', "")
 
 
 def _grouped(found: Iterable[BudgetChange]) -> Iterator[BudgetChange]:

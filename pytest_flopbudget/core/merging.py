@@ -70,6 +70,7 @@ def with_history(comparison: Comparison, history: tuple[Series, ...]) -> Compari
     return replace(
         comparison,
         over=remember(comparison.over),
+        failed=remember(comparison.failed),
         warned=remember(comparison.warned),
         undecided=remember(comparison.undecided),
         changed=remember(comparison.changed),
@@ -122,6 +123,7 @@ def _merged(legs: Mapping[str, Comparison]) -> Comparison:
         tightened=_changes(legs, lambda c: c.tightened),
         added=_changes(legs, lambda c: c.added),
         over=tuple(sorted(over, key=how_far_over, reverse=True)),
+        failed=_deltas(legs, lambda c: c.failed),
         warned=warned,
         undecided=_deltas(legs, lambda c: c.undecided),
         changed=tuple(sorted(changed, key=weight, reverse=True)),

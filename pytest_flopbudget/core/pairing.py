@@ -84,16 +84,7 @@ def value_of(test: TestReport | None, region: str, metric: str) -> Value | None:
 
 def limit_of(test: TestReport, region: str, metric: str) -> Limit | None:
     """The limit that the test puts on the metric of the region."""
-    return next(
-        (
-            limit
-            for budget in test.budgets
-            if budget.region == region
-            for limit in budget.limits
-            if limit.metric == metric
-        ),
-        None,
-    )
+    return test.limit(region, metric)
 
 
 def _renames(gone: list[TestReport], fresh: list[TestReport]) -> dict[str, TestReport]:

@@ -15,8 +15,16 @@ from pytest_flopbudget.core.metrics import Dimension
 
 Number = int | float | Fraction
 
+LARGEST: Final = 10**30
+"""In the base unit: the most that is counted or can be bounded. Training on all that was ever
+written takes less than 1e27 FLOP."""
+
 _LONGEST: Final = 64
 """Characters. No quantity needs more, and exact arithmetic on endless digits takes for ever."""
+_LONGEST_PAIR: Final = 1000
+"""Digits, where two amounts are told apart."""
+_MOST_DIGITS: Final = 40
+"""Before the decimal point, beyond which they hide the number."""
 
 _NUMBER: Final = re.compile(
     r"(?P<sign>[+-]?)"
@@ -111,7 +119,7 @@ def parse_quantity(raw: str | float, dimension: Dimension) -> Fraction:
     QuantityError for anything else, saying what to write instead.
     """
     if not isinstance(raw, str):
-        return _not_negative(raw, exact(raw), dimension)
+        return bounded(raw, _not_negative(raw, exact(raw), dimension))
     match = _read(raw)
     if match is None:
         raise _unreadable(raw, dimension)
@@ -120,7 +128,15 @@ def parse_quantity(raw: str | float, dimension: Dimension) -> Fraction:
     factor = _units(dimension).get(unit)
     if factor is None:
         raise _wrong_unit(raw, match["number"], unit, dimension)
-    return _not_negative(raw, -amount if match["sign"] == "-" else amount, dimension) * factor
+    signed = -amount if match["sign"] == "-" else amount
+    return bounded(raw, _not_negative(raw, signed, dimension) * factor)
+
+
+def bounded(raw: object, amount: Fraction) -> Fraction:
+    """The amount, which was written as `raw`. Raises QuantityError beyond what is counted."""
+    if abs(amount) > LARGEST:
+        raise QuantityError(f"{_quoted(raw)} is beyond {LARGEST:.0e}; write a smaller amount")
+    return amount
 
 
 def parse_change(raw: str | float) -> Fraction:
@@ -136,10 +152,11 @@ def parse_change(raw: str | float) -> Fraction:
         share = Fraction(match["number"].replace("_", "")) / 100
         share = -share if match["sign"] == "-" else share
     else:
-        share = exact(raw)
+        share = bounded(raw, exact(raw))
         if abs(share) > 1:
             percent = format_quantity(share, Dimension.ONE)
             raise QuantityError(f"{raw} is a share, not a percentage; write '{percent}%'")
+    bounded(raw, share)
     if share <= -1:
         raise QuantityError(f"{_quoted(raw)} would leave nothing; write a change, such as '+5%'")
     return share
@@ -151,9 +168,18 @@ def exact(value: Number) -> Fraction:
     So 0.7 is seven tenths, as it was written, and not the binary number nearest
     to it. Raises QuantityError for what is not a finite number.
     """
-    if isinstance(value, bool) or not math.isfinite(value):
+    # Only a float can be something else than finite, and isfinite takes no larger number.
+    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
         raise QuantityError(f"{value} is no number")
     return Fraction(repr(float(value))) if isinstance(value, float) else Fraction(value)
+
+
+def ratio(a: Number, b: Number) -> float:
+    """The first as a multiple of the second, which is not zero; infinite where no float is it."""
+    try:
+        return float(exact(a) / exact(b))
+    except OverflowError:
+        return math.inf if (exact(a) > 0) == (exact(b) > 0) else -math.inf
 
 
 def format_quantity(value: Number, dimension: Dimension, digits: int = 4) -> str:
@@ -175,11 +201,14 @@ def format_quantity(value: Number, dimension: Dimension, digits: int = 4) -> str
 
 
 def format_pair(a: Number, b: Number, dimension: Dimension) -> tuple[str, str]:
-    """Both amounts, with so many digits that different ones never print alike."""
+    """Both amounts, with so many digits that different ones never print alike.
+
+    At most a thousand digits, which numbers that a report can hold never need.
+    """
     digits = 4
     while True:
         texts = format_quantity(a, dimension, digits), format_quantity(b, dimension, digits)
-        if texts[0] != texts[1] or exact(a) == exact(b):
+        if texts[0] != texts[1] or exact(a) == exact(b) or digits == _LONGEST_PAIR:
             return texts
         digits += 1
 
@@ -197,7 +226,8 @@ def format_change(base: Number, head: Number) -> str:
     percent = (after - before) / abs(before) * 100
     # One decimal, or two digits where that would print a small change as none.
     size = abs(percent)
-    text = _decimal(size, 1) if size >= 1 else _rounded(size, 2)[0]
+    is_plain = 1 <= size < LARGEST
+    text = _decimal(size, 1) if is_plain else _rounded(size, 2)[0]
     return f"{'+' if percent > 0 else '-'}{text} %"
 
 
@@ -244,12 +274,13 @@ def _whole_units(dimension: Dimension) -> Mapping[str, Fraction]:
 def _rounded(amount: Fraction, digits: int) -> tuple[str, Fraction]:
     """The amount, not negative, at so many significant digits: as text, and as a number.
 
-    No digit before the decimal point is ever rounded away.
+    No digit before the decimal point is ever rounded away, of such as can be taken in.
     """
     if amount == 0:
         return "0", amount
     exponent = _exponent(amount)
-    if exponent < -6:  # noqa: PLR2004 - as Python itself does, before the zeros hide the number
+    # As Python itself does, before the zeros hide the number.
+    if exponent < -6 or exponent >= _MOST_DIGITS:  # noqa: PLR2004 - the reason stands above
         mantissa, rounded = _rounded(amount / Fraction(10) ** exponent, digits)
         return f"{mantissa}e{exponent}", rounded * Fraction(10) ** exponent
     decimals = max(0, digits - 1 - exponent)
@@ -258,8 +289,14 @@ def _rounded(amount: Fraction, digits: int) -> tuple[str, Fraction]:
 
 def _exponent(amount: Fraction) -> int:
     """The power of ten of the first digit of a positive amount."""
-    guess = len(str(amount.numerator)) - len(str(amount.denominator))
-    return guess if amount >= Fraction(10) ** guess else guess - 1
+    # By the bits: Python writes no whole number of more than 4300 digits.
+    bits = amount.numerator.bit_length() - amount.denominator.bit_length()
+    guess = math.floor(bits * math.log10(2))
+    while amount < Fraction(10) ** guess:
+        guess -= 1
+    while amount >= Fraction(10) ** (guess + 1):
+        guess += 1
+    return guess
 
 
 def _decimal(amount: Fraction, decimals: int) -> str:
@@ -276,6 +313,9 @@ def _read(raw: str) -> re.Match[str] | None:
 
 
 def _quoted(raw: object) -> str:
+    if isinstance(raw, int) and abs(raw) > LARGEST:
+        # Python writes no whole number of more than 4300 digits.
+        raw = ("-" if raw < 0 else "") + _rounded(abs(Fraction(raw)), 4)[0]
     text = str(raw)
     return repr(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pytest_flopbudget.core.budgets import Budget
+from pytest_flopbudget.core.budgets import Budget, Limit
 from pytest_flopbudget.core.measurement import Measurement
 from pytest_flopbudget.core.side_by_side import SideBySide
 from pytest_flopbudget.core.verdicts import Verdict
@@ -33,6 +33,10 @@ class TestOutcome(enum.Enum):
     """Collected, but the run ended before its turn."""
 
 
+BROKEN_OFF: Final = frozenset({TestOutcome.FAILED, TestOutcome.ERROR, TestOutcome.OVER_BUDGET})
+"""How a test ends that pytest fails, of which not every limit may have been judged."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestReport:
     """One budgeted test."""
@@ -49,10 +53,34 @@ class TestReport:
     measurements: tuple[Measurement, ...] = ()
     budgets: tuple[Budget, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    # Found by key: who looks for each of many regions must not look through all of them.
+    _measured: Mapping[str, Measurement] = field(init=False, repr=False, compare=False)
+    _limits: Mapping[tuple[str, str], Limit] = field(init=False, repr=False, compare=False)
+    _judged: Mapping[tuple[str, str], Verdict] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Backwards, for of two under one key the first is meant.
+        measured = {m.name: m for m in reversed(self.measurements) if not m.is_partial}
+        limits = {
+            (budget.region, limit.metric): limit
+            for budget in reversed(self.budgets)
+            for limit in reversed(budget.limits)
+        }
+        judged = {(v.region, v.metric): v for v in reversed(self.verdicts)}
+        for name, value in (("_measured", measured), ("_limits", limits), ("_judged", judged)):
+            object.__setattr__(self, name, value)
 
     def measurement(self, name: str) -> Measurement | None:
         """The complete measurement of this name, if there is one."""
-        return next((m for m in self.measurements if m.name == name and not m.is_partial), None)
+        return self._measured.get(name)
+
+    def limit(self, region: str, metric: str) -> Limit | None:
+        """The limit on the metric of the region."""
+        return self._limits.get((region, metric))
+
+    def verdict(self, region: str, metric: str) -> Verdict | None:
+        """The verdict on the metric of the region."""
+        return self._judged.get((region, metric))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -169,6 +169,9 @@ def _read_toml(path: Path, display: str) -> dict[str, Any]:
         line = re.match(r"line (\d+)", place)
         where = f"{display}:{line[1]}" if line else display
         raise SettingsError(f"{where}: is not TOML: {fault}") from error
+    except ValueError as error:
+        # Python reads no whole number of more than 4300 digits.
+        raise SettingsError(f"{display}: has a number that is too long to be read") from error
 
 
 class _Table:

@@ -21,7 +21,7 @@ from pytest_flopbudget.core.loosening import lost_test
 from pytest_flopbudget.core.metrics import UNCOUNTED, Kind, metric_named
 from pytest_flopbudget.core.pairing import limit_of, value_of
 from pytest_flopbudget.core.quantity import exact, format_change, format_pair
-from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
+from pytest_flopbudget.core.report import BROKEN_OFF, Report, TestOutcome, TestReport
 from pytest_flopbudget.core.side_by_side import TimedOutcome
 from pytest_flopbudget.core.timings import change_beside_base
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
@@ -36,13 +36,17 @@ def settle(
 
     base: the report that it was made with. A limit that the base breaks too, and no less,
     is `pre_existing`. What an acceptance covers is `accepted`. A budgeted test that the
-    head's run left out, and the base's did not, counts as loosened.
+    head's run left out, and the base's did not, counts as loosened. One that failed before it
+    was measured is over budget, unless the base's did so too.
     """
     sides = _Base.of(comparison, base)
     own: list[Delta] = []
     pre_existing: list[Delta] = []
     for delta in comparison.over:
         (pre_existing if sides.breaks_too(delta) else own).append(delta)
+    for delta in comparison.failed:
+        (pre_existing if sides.failed_too(delta) else own).append(delta)
+    failed = {delta.place.test for delta in comparison.failed}
     book = _Book(acceptances=tuple(acceptances))
     over = tuple(delta for held in own for delta in book.settled_delta(held))
     loosened = tuple(
@@ -54,6 +58,8 @@ def settle(
         comparison,
         standing=_standing(comparison, bool(over), bool(loosened), bool(book.accepted)),
         over=over,
+        failed=(),
+        not_measured=tuple(e for e in comparison.not_measured if e.place.test not in failed),
         loosened=loosened,
         pre_existing=tuple(pre_existing),
         accepted=tuple(book.accepted),
@@ -115,7 +121,7 @@ class _Base:
         if test.outcome is TestOutcome.XFAILED:
             return False
         key = delta.place.region, delta.place.metric
-        then = next((v for v in test.verdicts if (v.region, v.metric) == key), None)
+        then = test.verdict(*key)
         if then is None or not then.is_failure or then.outcome is not now.outcome:
             return self._broke_beside(delta, test, now)
         if delta.place.metric == UNCOUNTED.name:
@@ -144,6 +150,13 @@ class _Base:
         return bound is not None and all(
             _is_beyond(side, bound, is_above=is_above) for side in sides
         )
+
+    def failed_too(self, delta: Delta) -> bool:
+        """Whether the base's test failed before it measured this as well."""
+        test = self.tests.get(delta.place.test)
+        if test is None or test.outcome not in BROKEN_OFF:
+            return False
+        return test.verdict(delta.place.region, delta.place.metric) is None
 
     def _uncounted_now(self, delta: Delta) -> frozenset[str]:
         return self.uncounted.get((delta.place.test, delta.place.region), frozenset())
@@ -344,9 +357,10 @@ def _exceeded(acceptance: Acceptance, amount: Fraction, what: str) -> str:
 def _part_of(change: BudgetChange, tests: list[str]) -> BudgetChange:
     """The change as far as it is about these of its tests."""
     is_first = tests[:1] == list(change.tests[:1])
+    meant = frozenset(tests)
     return replace(
         change,
-        tests=tuple(test for test in change.tests if test in tests),
+        tests=tuple(test for test in change.tests if test in meant),
         file=change.file if is_first else tests[0].partition("::")[0],
         line=change.line if is_first else 0,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pytest_flopbudget.core.budgets import Budget, Limit
 from pytest_flopbudget.core.errors import LockError, MeasureError, nearest
+from pytest_flopbudget.core.fields import LARGEST_NUMBER
 from pytest_flopbudget.core.judging import Context, judge_test
 from pytest_flopbudget.core.machine import machine_difference
 from pytest_flopbudget.core.measurement import Measurement, Value
@@ -436,9 +437,13 @@ def _checked_value(metric: str, value: Any, better: str, recorded: Mapping[str, 
     plain = value.detach() if hasattr(value, "detach") else value
     try:
         number = float(plain)
+    except OverflowError:
+        number = math.inf
     except (TypeError, ValueError):
         raise MeasureError(f"flopbudget.record: {metric} is {value!r}; give one number") from None
     if not math.isfinite(number):
         raise MeasureError(f"flopbudget.record: {metric} is {number}; give a finite number")
+    if abs(number) > LARGEST_NUMBER:
+        raise MeasureError(f"flopbudget.record: {metric} is {number}; give a number below 1e300")
     exact = value if isinstance(value, int) and not isinstance(value, bool) else number
     return Value(value=exact, better=Better(better))

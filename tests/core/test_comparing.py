@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
 from pytest_flopbudget.core.attribution import Share
-from pytest_flopbudget.core.budgets import Severity
+from pytest_flopbudget.core.budgets import Budget, Severity
 from pytest_flopbudget.core.comparing import compare
 from pytest_flopbudget.core.comparison import Comparison, Delta, Direction, Entry, Standing
+from pytest_flopbudget.core.judging import Context, judge_test
 from pytest_flopbudget.core.measurement import Measurement, Samples, Uncounted, Value
 from pytest_flopbudget.core.metrics import Better
-from pytest_flopbudget.core.report import Report, TestOutcome
+from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
+from pytest_flopbudget.core.settling import settle
 from pytest_flopbudget.core.verdicts import Outcome
 
 from ..builders import budgeted, limit, measured, reported
@@ -511,3 +515,36 @@ class TestOtherMachines:
         base = reported(budgeted(A, measured(ops=1)), machine={**HERE, "cores": 4})
         head = reported(budgeted(A, timed(0.5)), machine=HERE)
         assert compare(base, head).notes == ()
+
+
+class Watched(tuple[Any, ...]):
+    """Members that count how often somebody looks through them."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        type(self).looks += 1
+        return super().__iter__()
+
+
+def test_nobody_looks_through_all_regions_for_each_of_them() -> None:
+    def report(spent: int) -> Report:
+        names = [f"r{n}" for n in range(300)]
+        regions = [measured(name, macs={"fc": spent}) for name in names]
+        budgets = [Budget(region=name, limits=(limit("macs", 5),)) for name in names]
+        verdicts = judge_test(budgets, regions, Context(), subject="t")
+        test = TestReport(
+            id="t.py::t",
+            file="t.py",
+            line=1,
+            outcome=TestOutcome.PASSED,
+            measurements=Watched(regions),
+            budgets=Watched(budgets),
+            verdicts=Watched(verdicts),
+        )
+        return reported(test)
+
+    base, head = report(8), report(9)
+    Watched.looks = 0
+    assert len(settle(compare(base, head), base, ()).over) == 300
+    assert Watched.looks < 100

@@ -100,10 +100,10 @@ class TestRows:
         merged = merge({"a": comparison, "b": standing(Standing.WITHIN)})
         for part in ("loosened", "tightened", "renamed", "machine_changes", "version_changes"):
             assert {row.legs for row in getattr(merged, part)} == {("a",)}, part
-        for part in ("over", "warned", "undecided", "changed", "new", "removed", "not_measured"):
+        for part in ("over", "failed", "warned", "undecided", "changed", "new", "removed"):
             assert {row.place.legs for row in getattr(merged, part)} == {("a",)}, part
         assert [one.legs for one in merged.timings] == [("a",)]
-        for part in ("incomparable", "uncounted", "pre_existing", "timed"):
+        for part in ("not_measured", "incomparable", "uncounted", "pre_existing", "timed"):
             assert {row.place.legs for row in getattr(merged, part)} == {("a",)}, part
         assert all(text.startswith("a: ") for text in (*merged.notes, *merged.versions))
         assert [a.delta.place.legs for a in merged.accepted if a.delta] == [("a",)]
@@ -157,6 +157,7 @@ def comparison() -> Comparison:
         plain,
         over=others[:1],
         pre_existing=others[1:] or others,
+        failed=others,
         warned=others,
         undecided=others,
         accepted=(Accepted(acceptance=line, delta=grown), Accepted(acceptance=line, change=change)),

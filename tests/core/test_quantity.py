@@ -17,6 +17,7 @@ from pytest_flopbudget.core.quantity import (
     format_quantity,
     parse_change,
     parse_quantity,
+    ratio,
 )
 
 D = Dimension
@@ -115,6 +116,56 @@ def test_what_is_no_amount_is_refused_in_one_line(raw: str | float) -> None:
     assert "\n" not in str(caught.value)
     # Nothing that the user did not write may be proposed as the number that was meant.
     assert "'3 GFLOP'" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("1e400", "'1e400'"),
+        ("1e999 FLOP", "'1e999 FLOP'"),
+        ("1000000000001 EFLOP", "'1000000000001 EFLOP'"),
+        (10**30 + 1, "beyond 1e+30"),
+        (10**401, "'1e401'"),
+        (10**5000, "'1e5000'"),
+        (1e31, "'1e+31'"),
+    ],
+    ids=["bare", "unit", "prefix", "edge", "whole", "endless", "float"],
+)
+def test_what_is_more_than_can_be_counted_is_refused_in_one_line(
+    raw: str | float, shown: str
+) -> None:
+    with pytest.raises(QuantityError, match=r"beyond 1e\+30; write a smaller amount$") as caught:
+        parse_quantity(raw, D.FLOP)
+    assert shown in str(caught.value)
+    assert parse_quantity(10**30, D.FLOP) == 10**30
+
+
+@pytest.mark.parametrize("raw", ["+1e999 %", 10**400])
+def test_a_change_that_is_more_than_can_be_counted_is_refused(raw: str | int) -> None:
+    with pytest.raises(QuantityError, match="beyond 1e"):
+        parse_change(raw)
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [10**400, 10**5000, Fraction(10**5000, 3), Fraction(1, 10**999)],
+    ids=["whole", "endless", "fraction", "small"],
+)
+def test_no_number_is_too_large_or_too_small_to_be_printed(amount: Fraction) -> None:
+    exponent = {10**400: "1e382 E", 10**5000: "1e4982 E"}.get(amount, "e")
+    assert exponent in format_quantity(amount, D.FLOP)
+    assert exponent in format_quantity(-amount, D.FLOP)
+    assert len(format_quantity(amount, D.FLOP)) < 20
+    assert len({*format_pair(amount, amount * 2, D.FLOP)}) == 2
+    assert format_pair(amount, amount + Fraction(1, 10**5000), D.FLOP)
+    assert format_change(1, amount + 1).startswith("+")
+    assert format_change(amount, 0) == "-100 %"
+
+
+def test_a_share_that_no_float_holds_is_infinite() -> None:
+    assert ratio(3, 4) == 0.75
+    assert ratio(10**400, 1) == ratio(-(10**400), -1) == float("inf")
+    assert ratio(-(10**400), 1) == float("-inf")
 
 
 @pytest.mark.parametrize(

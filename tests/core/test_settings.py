@@ -169,6 +169,24 @@ def test_no_file_gives_the_defaults() -> None:
             ),
         ),
         (
+            "[tool.flopbudget.budgets.resnet18]\nmacs = '1e400'",
+            (
+                "pyproject.toml: tool.flopbudget.budgets.resnet18.macs: "
+                "'1e400' is beyond 1e+30; write a smaller amount"
+            ),
+        ),
+        (
+            f"[tool.flopbudget.budgets.resnet18]\nloss = 1{'0' * 400}",
+            (
+                "pyproject.toml: tool.flopbudget.budgets.resnet18.loss: '1e400' is beyond 1e+30; "
+                "write a smaller amount, as the test records 'loss' itself"
+            ),
+        ),
+        (
+            f"[tool.flopbudget.budgets.resnet18]\nmacs = 1{'0' * 5000}",
+            "pyproject.toml: has a number that is too long to be read",
+        ),
+        (
             "[tool.flopbudget.budgets.resnet18.flops]\nmaximum = 3",
             (
                 "pyproject.toml: tool.flopbudget.budgets.resnet18.flops.maximum: "

@@ -433,6 +433,84 @@ class TestAcceptedLoosening:
         assert judged(base, head).standing is Standing.WITHIN
 
 
+def failing(
+    *limits: Limit, test: str = A, outcome: TestOutcome = TestOutcome.FAILED, **other: Any
+) -> TestReport:
+    """A test that failed before it had measured anything to the end."""
+    return budgeted(test, limits=limits or (TEN,), outcome=outcome, **other)
+
+
+class TestFailedBeforeItWasMeasured:
+    GOOD = one(9, test=B)
+
+    @pytest.mark.parametrize(
+        ("outcome", "why"),
+        [(TestOutcome.FAILED, "it failed"), (TestOutcome.ERROR, "its set-up failed")],
+    )
+    def test_it_does_not_pass_for_within_budget(self, outcome: TestOutcome, why: str) -> None:
+        head = reported(failing(TEN, limit("ops", 3), outcome=outcome), self.GOOD)
+        for base in (None, reported(self.GOOD), reported(one(9), self.GOOD)):
+            comparison = judged(base, head)
+            assert comparison.standing is Standing.OVER
+            assert [d.place.metric for d in comparison.over] == ["macs", "ops"]
+            for delta in comparison.over:
+                assert delta.verdict
+                assert delta.verdict.reason == f"test_a was not measured: {why}"
+            assert comparison.not_measured == ()
+
+    def test_a_plain_comparison_does_not_judge_it(self) -> None:
+        comparison = compare(reported(one(9), self.GOOD), reported(failing(), self.GOOD))
+        assert (comparison.standing, comparison.over) == (Standing.WITHIN, ())
+        assert [entry.place.test for entry in comparison.not_measured] == [A]
+
+    def test_what_the_base_does_too_is_not_the_changes_doing(self) -> None:
+        base = reported(failing(outcome=TestOutcome.ERROR), self.GOOD)
+        comparison = judged(base, reported(failing(), self.GOOD))
+        assert comparison.standing is Standing.WITHIN
+        assert [delta.place.test for delta in comparison.pre_existing] == [A]
+
+    def test_a_base_that_failed_after_it_was_measured_is_no_excuse(self) -> None:
+        base = reported(one(9, outcome=TestOutcome.FAILED), self.GOOD)
+        assert judged(base, reported(failing(), self.GOOD)).standing is Standing.OVER
+
+    def test_a_base_that_was_expected_to_fail_is_no_excuse(self) -> None:
+        base = reported(failing(outcome=TestOutcome.XFAILED), self.GOOD)
+        assert judged(base, reported(failing(), self.GOOD)).standing is Standing.OVER
+
+    def test_the_base_may_be_mended(self) -> None:
+        assert judged(reported(failing()), reported(one(9))).standing is Standing.WITHIN
+
+    def test_no_line_accepts_it(self) -> None:
+        head = reported(failing(), self.GOOD)
+        for line in (f"{A} macs <= 1 TMAC - r", f"{A} removed - r"):
+            assert judged(reported(one(9), self.GOOD), head, line).standing is Standing.OVER
+
+    def test_one_that_failed_after_it_was_measured_is_judged_by_its_numbers(self) -> None:
+        head = reported(one(9, outcome=TestOutcome.FAILED))
+        assert judged(reported(one(9)), head).standing is Standing.WITHIN
+
+    @pytest.mark.parametrize(
+        "spared",
+        [
+            failing(limit("macs", 10, severity=Severity.WARN)),
+            failing(limit("latency", 1, on="github-4core")),
+            failing(outcome=TestOutcome.XFAILED),
+            budgeted(A, outcome=TestOutcome.FAILED),
+        ],
+        ids=["warns", "elsewhere", "expected", "unbounded"],
+    )
+    def test_what_was_not_to_be_held_to_anything_is_spared(self, spared: TestReport) -> None:
+        base = reported(replace(spared, outcome=TestOutcome.SKIPPED), self.GOOD)
+        assert judged(base, reported(spared, self.GOOD)).standing is Standing.WITHIN
+
+    def test_a_limit_of_the_machine_that_the_base_was_judged_on_is_not(self) -> None:
+        here = limit("macs", 10, on="github-4core")
+        known = Verdict(region="", metric="macs", outcome=Outcome.WITHIN, reason="", value=9)
+        base = replace(one(9, here), verdicts=(known,))
+        head = reported(failing(here), self.GOOD)
+        assert judged(reported(base, self.GOOD), head).standing is Standing.OVER
+
+
 def test_with_nothing_to_settle_the_comparison_stays_as_it_is() -> None:
     for base, head in ((reported(one(9)), reported(one(10))), (None, reported())):
         plain = compare(base, head)

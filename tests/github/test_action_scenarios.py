@@ -462,6 +462,16 @@ def test_a_head_that_cannot_be_measured_fails_without_a_comparison(
     assert pull.github.seen == []
 
 
+def test_a_budgeted_test_that_raises_does_not_pass_the_gate(open_pull_request: Opener) -> None:
+    broken = project(width=256)
+    broken["src/scratch/model.py"] = "def build():\n    raise RuntimeError('no weights')\n"
+    pull = open_pull_request(project(width=256), broken)
+    result = pull.gate()
+    assert (result.conclusion, result.outputs["verdict"]) == ("failure", "fail")
+    assert "::test_forward was not measured: it failed" in result.log
+    assert "tests failed on the head" not in result.log
+
+
 def test_a_base_ref_that_does_not_exist_fails_and_is_named(open_pull_request: Opener) -> None:
     pull = open_pull_request({"README.md": "1"}, PLAIN)
     result = pull.gate(base_ref="no-such-branch")

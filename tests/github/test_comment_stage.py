@@ -19,6 +19,7 @@ from pytest_flopbudget.github.approvals import Approval, read_approval
 from pytest_flopbudget.github.artifacts import download_leg, leg_artifacts, read_member
 from pytest_flopbudget.github.pulls import find_pull_request, parse_workflow_run
 from pytest_flopbudget.github.rest import Client, GitHubError
+from pytest_flopbudget.github.verdict import judged_run
 
 from .api_mock import REPOSITORY, WORKFLOW_LOGIN, Fault, GitHub
 from .composite import Result, Runner
@@ -245,6 +246,60 @@ def test_an_archive_that_is_not_one_plain_file_is_one_line(content: bytes, said:
     assert "\n" not in str(caught.value)
 
 
+def _calling(times: int) -> bytes:
+    """A leg with a module that is called so often."""
+    document = json.loads(leg())
+    module = {"region": "", "path": "a", "type": "", "calls": times, "operators": []}
+    document["head"]["tests"][0]["modules"] = [module]
+    return json.dumps(document).encode()
+
+
+def _measuring(regions: int = 1, metrics: int = 1, notes: int = 0) -> bytes:
+    """A leg whose one test measured so much."""
+    document = json.loads(leg())
+    value = {"value": 1, "unit": "1", "kind": "recorded"}
+    named = {f"m{n}": value for n in range(metrics)}
+    document["head"]["tests"][0]["measurements"] = [
+        {"region": f"r{n}", "partial": False, "metrics": named} for n in range(regions)
+    ]
+    document["head"]["notes"] = ["a note"] * notes
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("most", "said"),
+    [
+        ({"regions": 10_001}, "more than 10000 regions beside the tests' own"),
+        ({"metrics": 1000}, "more than 1000 metrics of a region"),
+        ({"notes": 1000}, "more than 1000 notes"),
+    ],
+    ids=["regions", "metrics", "notes"],
+)
+def test_more_than_can_be_shown_in_time_is_refused(most: dict[str, int], said: str) -> None:
+    assert decode_leg(_measuring(**most), where="artifact").name == "cpu"
+    ((name, count),) = most.items()
+    with pytest.raises(ReportError, match=f"^artifact: {said}$"):
+        decode_leg(_measuring(**{name: count + 1}), where="artifact")
+
+
+def test_legs_that_are_too_much_together_are_missing(
+    client: Client, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each has a test on both sides.
+    monkeypatch.setattr("pytest_flopbudget.github.verdict._MOST_TESTS", 3)
+    for name in ("a", "b", "c"):
+        runs.upload(f"flopbudget-{name}", zipped(leg(name)))
+    warnings: list[str] = []
+    found = judged_run(client, REPOSITORY, RUN_ID, (), expected=(), warn=warnings.append)
+    assert found is not None
+    assert found.missing_legs == ("b", "c")
+    assert warnings == [
+        f"artifact 'flopbudget-{name}': the legs have more than 3 tests together" for name in "bc"
+    ]
+    # The last was not even asked for.
+    assert len(runs.storage_headers) == 2
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -254,8 +309,10 @@ def test_an_archive_that_is_not_one_plain_file_is_one_line(content: bytes, said:
         (json.dumps("x" * 20_001).encode(), "a text of more than 20000 characters"),
         (b"\xff", "not JSON"),
         (leg("gpu"), "holds the leg 'gpu', and not 'cpu'"),
+        (_calling(10**30 + 1), r"head: tests\[0\].modules\[0\].calls: a count beyond 1e\+30$"),
+        (_calling(10**400), r"head: tests\[0\].modules\[0\].calls: a count beyond 1e\+30$"),
     ],
-    ids=["deep", "nested", "many", "long", "bytes", "other"],
+    ids=["deep", "nested", "many", "long", "bytes", "other", "more", "endless"],
 )
 def test_a_leg_that_is_written_to_do_harm_is_refused(content: bytes, said: str) -> None:
     with pytest.raises(ReportError, match=f"^artifact: {said}"):

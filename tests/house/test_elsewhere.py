@@ -304,7 +304,7 @@ class TestAnyCI:
         failing = 'case "$*" in *head.json) "$REAL" "$@"; exit 1;; esac\n'
         job = self.job_with(machine, tmp_path, "python", failing)
         assert job.code == 1, job.log
-        assert "Every budget is kept, but tests failed." in job.log
+        assert "No budget is broken by the change, but tests failed." in job.log
         assert job.note().startswith("### \N{WHITE HEAVY CHECK MARK}")
 
     def job_with(self, machine: Machine, folder: Path, program: str, first: str) -> Job:

@@ -79,6 +79,10 @@ def test_misuse_is_refused_in_one_sentence(suite: Suite) -> None:
             flopbudget.record("loss", 1, better="highr")
         def test_not_finite(flopbudget):
             flopbudget.record("loss", float("nan"))
+        def test_not_counted(flopbudget):
+            flopbudget.record("steps", 10 ** 400)
+        def test_not_reported(flopbudget):
+            flopbudget.record("norm", 1e301)
         def test_not_measured_yet(flopbudget):
             flopbudget.flops
         async def work(): product()
@@ -101,6 +105,8 @@ def test_misuse_is_refused_in_one_sentence(suite: Suite) -> None:
         "'loss' is recorded already",
         "write better='higher'",
         "loss is nan; give a finite number",
+        "steps is inf; give a finite number",
+        "norm is 1e+301; give a number below 1e300",
         "flopbudget.flops: nothing is measured yet",
         "returned a coroutine, whose work is not done yet",
         "test_late: the region without a name comes after the test's end",

@@ -32,6 +32,7 @@ def render_json(comparison: Comparison) -> str:
         "new": _entries(comparison.new),
         "removed": _entries(comparison.removed),
         "not_measured": _entries(comparison.not_measured),
+        "failed": _deltas(comparison.failed),
         "renamed": [asdict(rename) for rename in comparison.renamed],
         "undecided": _deltas(comparison.undecided),
         "incomparable": _deltas(comparison.incomparable),

@@ -344,7 +344,7 @@ class TestBesideTheBase:
     def test_the_line_that_is_offered_accepts_it(self, pull: Scenario, judge: Judge) -> None:
         head, base = self.sides(TimedOutcome.REGRESSED, ratio(1.2))
         (line,) = re.findall(r"^Flop-Budget-Accept: .*$", judge(head, base).comment, re.MULTILINE)
-        pull.accept(line)
+        pull.accept(line.removesuffix("reason") + "it pays")
         accepted = judge(head, base)
         assert (accepted.exit_code, accepted.outputs["verdict"]) == (0, "accepted")
 
@@ -480,7 +480,9 @@ def test_what_depends_on_the_machine_is_not_compared_across_two(judge: Judge) ->
     other = judge(side("Xeon 8370C", 30_000, 4_096, 2.5), base)
     assert other.exit_code == 0
     folded = other.comment.split("Not comparable", 1)[1].split("</details>", 1)[0]
-    assert ("1 KiB | 4 KiB |" in folded, "500 ms | 2.5 s |" in folded) == (True, True)
+    assert "1 KiB | 4 KiB |" in folded
+    # Times of two machines do not even stand side by side.
+    assert ("2.5 s |" in folded, "500 ms" in other.comment) == (True, False)
     # Neither has a difference in percent, which the count has: half as much again.
     assert ("+50 %" in other.comment, "+300 %" in other.comment) == (True, False)
     assert "+400 %" not in other.comment

@@ -10,7 +10,7 @@ import pytest
 from pytest_flopbudget.core.acceptance import parse_acceptances
 from pytest_flopbudget.core.comparing import compare
 from pytest_flopbudget.core.comparison import Comparison
-from pytest_flopbudget.core.report import Report
+from pytest_flopbudget.core.report import Report, TestOutcome
 from pytest_flopbudget.core.settling import settle
 from pytest_flopbudget.core.side_by_side import TimedOutcome
 from pytest_flopbudget.render.json import render_json
@@ -46,7 +46,17 @@ def test_every_part_of_the_comparison_is_in_it(comparison: Comparison) -> None:
     # a gate adds to a plain comparison.
     gated = {"accepted", "pre_existing", "base_age", "missing_legs"}
     beside_base = {"timed", "timings"}
-    assert [key for key in parts - gated - beside_base - {"added"} if not document[key]] == []
+    own_tests = {"added", "failed"} | beside_base
+    assert [key for key in parts - gated - own_tests if not document[key]] == []
+
+
+def test_a_limit_of_a_test_that_failed_before_it_was_measured_is_in_it() -> None:
+    test = budgeted("t.py::t", measured(macs={"fc": 1}), limits=(limit("macs", 10),))
+    failed = replace(test, outcome=TestOutcome.FAILED, measurements=(), verdicts=())
+    document = json.loads(render_json(compare(reported(test), reported(failed))))
+    (row,) = document["failed"]
+    assert (row["test"], row["metric"], row["limit"]["max"]) == ("t.py::t", "macs", 10)
+    assert row["verdict"]["verdict"] == "not measured"
 
 
 def test_times_beside_the_base_are_in_it_with_how_they_were_taken() -> None:

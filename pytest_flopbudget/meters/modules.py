@@ -287,7 +287,10 @@ class ModulePaths:
         """Note which module owns each parameter of the root, for its gradient."""
         owned, has_lazy = owned_and_lazy(root_path, root)
         for (path, _), tensor in owned:
-            self._owners.setdefault(id(tensor), (weakref.ref(tensor), path))
+            known = self._owners.get(id(tensor))
+            if known is None or known[0]() is not tensor:
+                # Unknown, or at the address of another one, which is gone.
+                self._owners[id(tensor)] = (weakref.ref(tensor), path)
         if has_lazy:
             self._lazy.add(root_path)
         self._on_root(owned)

@@ -15,7 +15,9 @@ from pytest_flopbudget.core.measurement import (
     Uncounted,
     Value,
 )
-from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
+from pytest_flopbudget.core.ratios import Ratio, Witness
+from pytest_flopbudget.core.report import Git, Report, TestOutcome, TestReport
+from pytest_flopbudget.core.side_by_side import SideBySide, Timed, TimedOutcome, growth_allowed
 
 
 def measured(
@@ -86,3 +88,53 @@ def budgeted(
 def reported(*tests: TestReport, **other: Any) -> Report:
     """A whole run of these tests."""
     return Report(tests=tests, **{"versions": {"torch": "2.13.0"}, **other})
+
+
+BASE = Git(commit="b" * 40, branch="main", is_dirty=False)
+HEAD = Git(commit="a" * 40, branch="topic", is_dirty=False)
+PINNED = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+
+
+def ratio(estimate: float, *, spread: float = 0.01, base_s: float = 0.005, **other: Any) -> Ratio:
+    """The head's time over the base's, known to within the spread."""
+    known: dict[str, Any] = {
+        "low": estimate - spread,
+        "high": estimate + spread,
+        "confidence": 0.99,
+        "noise": 0.018,
+        "pairs": 5,
+        "witness": Witness.CPU,
+        "wall": estimate,
+        "base_s": base_s,
+        "head_s": base_s * estimate,
+    }
+    return Ratio(estimate=estimate, **{**known, **other})
+
+
+def timed(
+    test: TestReport,
+    outcome: TimedOutcome,
+    found: Ratio | None = None,
+    *,
+    region: str = "",
+    reason: str = "took so long",
+) -> Timed:
+    """What came of one region of the test, held to what its own budgets allow."""
+    growth = growth_allowed(test, region)
+    assert growth is not None, f"{test.id} has no budget on a time"
+    allowed, severity = growth
+    return Timed(
+        test=test.id,
+        region=region,
+        outcome=outcome,
+        reason=reason,
+        allowed=allowed,
+        severity=severity,
+        ratio=found,
+    )
+
+
+def beside(*found: Timed, **other: Any) -> SideBySide:
+    """The timings of a head beside its base."""
+    known: dict[str, Any] = {"base": BASE.commit, "head": HEAD.commit, "environment": PINNED}
+    return SideBySide(tests=found, **{**known, "pairs": 5, "seconds": 62.5, **other})

@@ -17,9 +17,12 @@ from pytest_flopbudget.ab.worker import (
     Worker,
     WorkerEndedError,
 )
+from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.turns import Slice, TurnPlan, TurnSeries, take_turns
 from pytest_flopbudget.session.channel import ChannelSilentError
 
+NOT_THERE: Final = "pytest did not come to it"
+"""Why a test that a side does not have was not timed there."""
 _OUT_OF_STEP: Final = "the two sides come to their regions in different orders"
 _ANOTHER_KIND: Final = (
     "one side measures the whole test, the other what the test gives to the fixture"
@@ -149,12 +152,14 @@ class _Pair:
             )
         except CallRaisedError as error:
             result.untimed[question] = f"called again, it raised {error}"
+        except MeasureError as error:
+            result.untimed[question] = str(error)
 
     def _next(self, worker: Worker, test: str, result: PairResult) -> Ready | Ended:
         event = self._early.pop(worker, None) or worker.next(self._left_s())
         if event.test != test:
             self._early[worker] = event
-            return Ended(test=test, why="pytest did not come to it", untimed={}, modules={})
+            return Ended(test=test, why=NOT_THERE, untimed={}, modules={})
         if isinstance(event, Ended):
             result.modules[worker.side.name].update(event.modules)
         return event

@@ -85,17 +85,19 @@ def import_path(
     return os.pathsep.join([*first, inherited] if inherited else first)
 
 
-def counterparts(paths: Sequence[str], user_s: Path, root: Path) -> tuple[Path, ...]:
-    """What stands in the tree for the places in the user's checkout that are imported from.
+def counterparts(paths: Sequence[str], checkouts: Sequence[Path], root: Path) -> tuple[Path, ...]:
+    """What stands in the tree for the places in the user's checkouts that are imported from.
 
     paths: `sys.path` of a process with the user's installation, to which an editable install
     adds the directory of its packages, wherever in the repository that is.
-    user_s, root: the tops of the user's checkout and of the tree.
+    checkouts: the tops of the user's checkouts, as from `trees.checkouts`.
+    root: the top of the tree.
     """
-    top = user_s.resolve()
+    tops = [top.resolve() for top in checkouts]
     inside = [
         path.relative_to(top)
         for path in (Path(text).resolve() for text in paths if text)
+        for top in tops
         if path.is_relative_to(top)
     ]
     # What git does not track, such as a virtual environment, has no counterpart.

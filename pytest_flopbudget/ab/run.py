@@ -23,6 +23,7 @@ from pytest_flopbudget.ab.trees import (
     Tree,
     branch_point,
     checkout,
+    checkouts,
     resolve,
     snapshot,
 )
@@ -79,15 +80,15 @@ def run_ab(
     git = git_in(request.repository)
     head = _head(request)
     base = branch_point(git, request.base, head.commit)
-    repository = Path(git.output("rev-parse", "--show-toplevel").rstrip("\n"))
+    user_s = checkouts(request.repository)
     with (
         checkout(request.repository, base.commit) as base_tree,
         checkout(request.repository, head.commit) as head_tree,
         tempfile.TemporaryDirectory(prefix="flopbudget-") as directory,
     ):
         sides = Sides(
-            base=_side("base", base_tree, repository, environ, request.base_python),
-            head=_side("head", head_tree, repository, environ, sys.executable),
+            base=_side("base", base_tree, user_s, environ, request.base_python),
+            head=_side("head", head_tree, user_s, environ, sys.executable),
             arguments=request.arguments,
         )
         for side in (sides.base, sides.head):
@@ -104,11 +105,16 @@ def run_ab(
                 head_commit=head.commit,
                 is_dirty=head.is_dirty,
                 trees={"base": base_tree.root, "head": head_tree.root},
-                repository=repository,
+                checkouts=user_s,
                 project=request.repository,
                 time_limit_s=request.time_limit_s,
                 allocator=request.allocator,
-                notes=(*_notes(base.note, head), *differences),
+                notes=(
+                    *_notes(base.note, head),
+                    *base_tree.notes,
+                    *head_tree.notes,
+                    *differences,
+                ),
             ),
             say=say,
         )
@@ -147,9 +153,11 @@ def _named(files: Sequence[str]) -> str:
     return ", ".join(files[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _side(name: str, tree: Tree, repository: Path, environ: Mapping[str, str], python: str) -> Side:
+def _side(
+    name: str, tree: Tree, user_s: Sequence[Path], environ: Mapping[str, str], python: str
+) -> Side:
     # Those who start this in their project's environment have its editable install on the path.
-    also = counterparts(sys.path, repository, tree.root)
+    also = counterparts(sys.path, user_s, tree.root)
     path = import_path(tree.directory, environ, counterparts=also)
     return Side(
         name=name, directory=tree.directory, environ={**environ, "PYTHONPATH": path}, python=python

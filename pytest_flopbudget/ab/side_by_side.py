@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from pytest_flopbudget.ab.conductor import PairResult, Question, conduct
+from pytest_flopbudget.ab.conductor import NOT_THERE, PairResult, Question, conduct
 from pytest_flopbudget.ab.environment import Allocator, environment_notes, pinned
 from pytest_flopbudget.ab.imports import foreign_modules, own_packages, refusal
 from pytest_flopbudget.ab.side import Side, Sides
@@ -45,10 +45,10 @@ class Wanted:
     is_dirty: bool
     trees: Mapping[str, Path]
     """By the side's name, the top of its checkout."""
-    repository: Path
-    """The top of the user's checkout, which may be that of the head."""
+    checkouts: Sequence[Path]
+    """The tops of the user's checkouts, one of which may be that of the head."""
     project: Path
-    """Where the project is in it."""
+    """Where the project is in the first of them."""
     time_limit_s: float
     allocator: Allocator
     notes: tuple[str, ...] = ()
@@ -134,7 +134,12 @@ def _cases(base: Report | None, head: Report) -> Iterator[Case]:
                 head=pair.head.id,
                 region=region,
             )
-            yield Case(question=question, allowed=allowed, severity=severity)
+            yield Case(
+                question=question,
+                allowed=allowed,
+                severity=severity,
+                is_new=pair.base is None,
+            )
 
 
 def _with(side: Side, pins: Mapping[str, str]) -> Side:
@@ -145,7 +150,7 @@ def _refuse_foreign(result: PairResult, wanted: Wanted) -> None:
     own = own_packages(wanted.project)
     for name, modules in result.modules.items():
         tree = wanted.trees[name]
-        for other in {*wanted.trees.values(), wanted.repository} - {tree}:
+        for other in {*wanted.trees.values(), *wanted.checkouts} - {tree}:
             foreign = foreign_modules(modules, tree, other, own=own)
             if foreign:
                 raise ImportedError(refusal(name, foreign))
@@ -171,7 +176,8 @@ def _reason(finding: Finding) -> str:
     """What was found, in one sentence that follows the name of the test."""
     decision, allowed = finding.decision, _percent(1 + finding.case.allowed)
     if decision is None:
-        return finding.why
+        is_new = finding.case.is_new and finding.why.endswith(NOT_THERE)
+        return "the test is new: the base does not have it" if is_new else finding.why
     ratio = decision.ratio
     if ratio is None:
         return "the time limit did for one pair of processes, which has no interval; raise it"
@@ -183,8 +189,13 @@ def _reason(finding: Finding) -> str:
     )
     if decision.state is not State.UNSTABLE:
         return f"{found}, allowed {allowed}"
-    told = "no growth" if math.isinf(decision.resolves) else _percent(1 + decision.resolves)
-    return f"{found}, which differ so much that {told} could be told, and {allowed} is allowed"
+    if math.isinf(decision.resolves):
+        return f"{found}, too few to tell {allowed}, which is allowed; raise the time limit"
+    told = _percent(1 + decision.resolves)
+    return (
+        f"{found}, which differ so much that only {told} or more could be told, and {allowed} "
+        "is allowed"
+    )
 
 
 def _percent(ratio: float) -> str:

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from pytest_flopbudget.ab.conductor import PairResult, Question
 from pytest_flopbudget.core.budgets import Severity
+from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.stopping import Decision, Rules, State, decide
 from pytest_flopbudget.core.turns import TurnPlan, TurnSeries
 
@@ -29,6 +30,8 @@ class Case:
     allowed: float
     """As a share: 0.05 for +5 %."""
     severity: Severity
+    is_new: bool = False
+    """Whether the base's report lacks the test: it may be there all the same, unbudgeted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +218,11 @@ class _Contest:
 
     def _decide(self, *, is_last: bool) -> None:
         for case in list(self._open()):
-            decision = decide(self._series[case.question], _rules(case), is_last=is_last)
+            try:
+                decision = decide(self._series[case.question], _rules(case), is_last=is_last)
+            except MeasureError as error:
+                self._untimed[case.question] = str(error)
+                continue
             if decision.state is not State.MORE:
                 self._decided[case.question] = decision
 

@@ -201,6 +201,17 @@ def _commit(git: Git, head: str) -> str:
     return git.output("commit-tree", *parents, "-m", message, tree, extra=identity).strip()
 
 
+def checkouts(repository: Path) -> tuple[Path, ...]:
+    """The tops of all of the user's checkouts of the repository, this one first.
+
+    The project may be installed from another one than the command was called in.
+    """
+    git = git_in(repository)
+    top = Path(git.output("rev-parse", "--show-toplevel").rstrip("\n"))
+    others = (path for path in _worktrees(git) if not path.parent.name.startswith(_PREFIX))
+    return tuple(dict.fromkeys((top, *others)))
+
+
 @contextmanager
 def checkout(repository: Path, sha: str, parent: Path | None = None) -> Iterator[Tree]:
     """A checkout of the commit in a temporary directory; gone when the block ends.
@@ -323,12 +334,15 @@ def _is_left(directory: Path) -> bool:
 
 def _sweep(git: Git) -> None:
     """Remove what runs that were killed left of their checkouts, and nothing else's."""
-    for line in git.output("worktree", "list", "--porcelain").splitlines():
-        word, _, path = line.partition(" ")
-        temporary = Path(path).parent
-        if word == "worktree" and temporary.name.startswith(_PREFIX) and _is_left(temporary):
-            shutil.rmtree(temporary, ignore_errors=True)
-            _forget([(git, Path(path))])
+    for path in _worktrees(git):
+        if path.parent.name.startswith(_PREFIX) and _is_left(path.parent):
+            shutil.rmtree(path.parent, ignore_errors=True)
+            _forget([(git, path)])
+
+
+def _worktrees(git: Git) -> list[Path]:
+    lines = git.output("worktree", "list", "--porcelain").splitlines()
+    return [Path(line.partition(" ")[2]) for line in lines if line.startswith("worktree ")]
 
 
 def _mend(git: Git, rev: str) -> str:

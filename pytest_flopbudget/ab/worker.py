@@ -17,7 +17,8 @@ from typing import Any, Final, final
 from pytest_flopbudget.ab.side import Side
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.turns import Slice
-from pytest_flopbudget.session.channel import VARIABLE, Channel, ChannelClosedError
+from pytest_flopbudget.session.channel import Channel, ChannelClosedError
+from pytest_flopbudget.session.variable import TURNS
 
 _OURS: Final = ("--flopbudget=report",)
 """Behind the user's own: no budget fails a test here, where only time is taken."""
@@ -88,7 +89,7 @@ class Worker:
         self._process = subprocess.Popen(  # noqa: S603 - the user's own tests, and no shell
             side.pytest([*arguments, *_OURS, *alone]),
             cwd=side.directory,
-            env={**side.environ, VARIABLE: f"{read_there},{write_there}"},
+            env={**side.environ, TURNS: f"{read_there},{write_there}"},
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -143,8 +144,8 @@ class Worker:
         message = self._hear(timeout_s)
         if "raised" in message:
             raise CallRaisedError(message["raised"])
-        calls, wall_s, cpu_s = message["ran"]
-        return Slice(calls=calls, wall_s=wall_s, cpu_s=cpu_s)
+        calls, wall_s, cpu_s, queued_s = message["ran"]
+        return Slice(calls=calls, wall_s=wall_s, cpu_s=cpu_s, queued_s=queued_s)
 
     def go_on(self) -> None:
         """Let the worker leave the region that it waits at. Raises WorkerEndedError."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from pytest_flopbudget.ab.run import Reports, Request, run_ab
 from pytest_flopbudget.ab.signals import ending_cleanly
-from pytest_flopbudget.cli.compare import TEXTS, write
+from pytest_flopbudget.cli.compare import TEXTS, exit_of, write
 from pytest_flopbudget.cli.exits import Exit
 from pytest_flopbudget.core.comparing import compare
 from pytest_flopbudget.core.errors import FlopBudgetError
@@ -51,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="warm: glibc's allocator keeps what it got, in every process alike, without which "
         "processes of the same code differ by half; default: as your environment has it "
         "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--strict-latency",
+        action="store_true",
+        help="exit with 1 also where a latency is unstable or inconclusive",
     )
     parser.add_argument(
         "--setup",
@@ -117,7 +122,7 @@ def _show(reports: Reports, args: argparse.Namespace) -> Exit:
         write_report(reports.head, args.reports / "head.json")
     comparison = compare(reports.base, reports.head)
     write(TEXTS[args.format](comparison), args.output)
-    return Exit(comparison.standing.exit_code)
+    return exit_of(comparison, is_strict=args.strict_latency)
 
 
 class _Progress:

@@ -1,4 +1,4 @@
-"""Post the comparison of two reports as the one comment of a pull request, or update it."""
+"""Post the comparison of two reports as a pull request's one comment, or update it."""
 
 from __future__ import annotations
 

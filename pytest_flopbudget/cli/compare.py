@@ -13,14 +13,16 @@ from typing import Final
 from pytest_flopbudget.cli.exits import Exit
 from pytest_flopbudget.core.acceptance import parse_acceptances
 from pytest_flopbudget.core.comparing import compare
-from pytest_flopbudget.core.comparison import Comparison
+from pytest_flopbudget.core.comparison import Comparison, Standing
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.settling import hold_open, settle
+from pytest_flopbudget.core.verdicts import inconclusive
 from pytest_flopbudget.github.job import InstalledJob, located, show
 from pytest_flopbudget.render.code_quality import render_code_quality
 from pytest_flopbudget.render.json import render_json
 from pytest_flopbudget.render.junit import render_junit
 from pytest_flopbudget.render.markdown import render_markdown
+from pytest_flopbudget.render.sentences import incomplete_words
 from pytest_flopbudget.render.terminal import render_comparison
 from pytest_flopbudget.store.files import read_report
 
@@ -73,6 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a text with lines of Flop-Budget-Accept, such as that of the pull request; "
         "- for standard input; only with --gate",
     )
+    parser.add_argument(
+        "--strict-latency",
+        action="store_true",
+        help="exit with 1 also where a latency budget of the head is inconclusive",
+    )
 
 
 def run(args: argparse.Namespace) -> Exit:
@@ -101,7 +108,26 @@ def run(args: argparse.Namespace) -> Exit:
         show(comparison, job, locate=lambda file: located(file, Path.cwd(), workspace))
         job.set_output("report-path", str(head.resolve()))
     else:
-        write(TEXTS[args.format](comparison), args.output)
+        text = (
+            render_comparison(comparison, is_gate=args.gate)
+            if args.format == "terminal"
+            else TEXTS[args.format](comparison)
+        )
+        write(text, args.output)
+        if args.output is not None and comparison.standing is Standing.INCOMPLETE:
+            # The exit code is also that of a usage error: without a word they look the same.
+            sys.stderr.write(f"flopbudget compare: {'; '.join(incomplete_words(comparison))}\n")
+    return exit_of(comparison, is_strict=args.strict_latency)
+
+
+def exit_of(comparison: Comparison, *, is_strict: bool) -> Exit:
+    """The exit code of a comparison.
+
+    is_strict: whether a latency that could not be told ends with that of a broken budget.
+    """
+    if is_strict and comparison.standing is Standing.WITHIN:
+        undecided = (delta.verdict for delta in comparison.undecided if delta.verdict)
+        return Exit.OVER if inconclusive(undecided) else Exit.WITHIN
     return Exit(comparison.standing.exit_code)
 
 

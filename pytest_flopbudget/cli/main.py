@@ -11,9 +11,16 @@ from typing import Final
 from pytest_flopbudget.cli.exits import Exit
 from pytest_flopbudget.core.errors import FlopBudgetError
 
-_COMMANDS: Final = ("measure", "compare", "ab", "comment", "doctor")
-"""Each is a module of this package with `add_arguments(parser)` and `run(args) -> Exit`;
-the first line of its docstring is its help."""
+_COMMANDS: Final = {
+    "measure": "Measure one callable, with no test, and print what it costs.",
+    "compare": "Compare the report of a base with that of a head, and say what the change did.",
+    "ab": "Measure a commit and the one it is held against side by side, latency by turns.",
+    "comment": "Post the comparison of two reports as a pull request's one comment, or update it.",
+    "doctor": "Say what can be measured on this machine, and what not and why.",
+}
+"""What each does. It is a module of this package with `add_arguments(parser)` and
+`run(args) -> Exit`, and the first line of its docstring is what stands here: so that the help
+of all is shown, and one is run, with no other in memory."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns the exit code: 0 within budget, 1 over budget or regressed, 2 usage or
     unreadable input, 3 nothing measured.
     """
-    parser = _parser()
-    args = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = _parser(next((word for word in words if not word.startswith("-")), "")).parse_args(words)
     try:
         exit_code: Exit = args.run(args)
     except FlopBudgetError as error:
@@ -36,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(wanted: str) -> argparse.ArgumentParser:
+    """What reads the command line, with the arguments of the subcommand that is wanted."""
     parser = argparse.ArgumentParser(
         prog="flopbudget",
         description="Compute budgets for PyTorch code.",
@@ -44,12 +52,12 @@ def _parser() -> argparse.ArgumentParser:
         "2 usage or unreadable input, 3 nothing measured.",
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in _COMMANDS:
-        module = import_module(f"pytest_flopbudget.cli.{command}")
-        first_line = (module.__doc__ or "").splitlines()[0]
-        subparser = subparsers.add_parser(command, help=first_line, description=first_line)
-        module.add_arguments(subparser)
-        subparser.set_defaults(run=module.run)
+    for command, title in _COMMANDS.items():
+        subparser = subparsers.add_parser(command, help=title, description=title)
+        if command == wanted:
+            module = import_module(f"pytest_flopbudget.cli.{command}")
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
     return parser
 
 

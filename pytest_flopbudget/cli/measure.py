@@ -51,7 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also count with torch's FlopCounterMode and fvcore, and explain each difference",
     )
-    parser.add_argument("--latency", action="store_true", help="time further calls as well")
+    parser.add_argument(
+        "--latency",
+        action="store_true",
+        help="time further calls as well, and hold them to the machine's roof",
+    )
     parser.add_argument(
         "--lines", action="store_true", help="show the source lines that spent the most"
     )
@@ -110,6 +114,7 @@ def _measured(fn: Callable[..., Any], inputs: list[Any], args: argparse.Namespac
 
     from pytest_flopbudget.meters.latency import LatencyTimer
     from pytest_flopbudget.meters.measure import measure, time_call, with_backward
+    from pytest_flopbudget.session.lock import machine_lock
 
     if isinstance(fn, torch.nn.Module):
         fn.train(args.train)
@@ -122,7 +127,10 @@ def _measured(fn: Callable[..., Any], inputs: list[Any], args: argparse.Namespac
         )
         if args.latency:
             timed = with_backward(fn) if args.train else fn
-            return time_call(measurement, LatencyTimer(), timed, tuple(inputs), {})
+            with machine_lock():
+                return time_call(
+                    measurement, LatencyTimer(), timed, tuple(inputs), {}, has_utilization=True
+                )
     return measurement
 
 

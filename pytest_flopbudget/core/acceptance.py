@@ -1,8 +1,10 @@
 """A regression that somebody takes on, in a line with the test, the metric, a cap and a reason.
 
 The line is `Flop-Budget-Accept: TESTS METRIC <= QUANTITY - REASON`, with `>=` where less is
-worse, or `Flop-Budget-Accept: TESTS removed - REASON`. It is looked for in text that anybody
-may have written: whatever that holds, reading it takes time in proportion to its length.
+worse, or `Flop-Budget-Accept: TESTS removed - REASON`. For a time that was taken beside the
+base, QUANTITY may be a change, such as `+12%`, which holds on every machine. It is looked for
+in text that anybody may have written: whatever that holds, reading it takes time in proportion
+to its length.
 """
 
 from __future__ import annotations
@@ -19,11 +21,15 @@ from typing import Final
 from pytest_flopbudget.core.errors import FlopBudgetError, QuantityError, SettingsError
 from pytest_flopbudget.core.limits import parse_limit
 from pytest_flopbudget.core.metrics import UNCOUNTED, Kind, metric_named
-from pytest_flopbudget.core.quantity import parse_quantity
+from pytest_flopbudget.core.quantity import parse_change, parse_quantity
 
 KEY: Final = "Flop-Budget-Accept"
 
 _EXAMPLE: Final = f"{KEY}: tests/test_net.py::test_* flops <= 1.5 GFLOP - the reason"
+_NO_REASONS: Final = frozenset(
+    {"", "reason", "the reason", "your reason", "a reason", "reason here", "todo", "tbd", "why"}
+)
+"""What stands in the place of a reason, without its punctuation: pasted, and not written."""
 _WORD_FOR_GONE: Final = "removed"
 
 _LONGEST_TEXT: Final = 262_144
@@ -80,6 +86,8 @@ class Acceptance:
     """Empty for a test that is removed or skipped."""
     cap: Fraction | None
     """In the metric's base unit; the value up to which it is accepted. None: removed."""
+    is_change: bool = False
+    """Whether the cap is a change against the base, as a share of it, of a sampled metric."""
     reason: str
     line: str
     """As it is written."""
@@ -262,11 +270,14 @@ def _acceptance(line: str) -> Acceptance | FlopBudgetError:
     # reason: the first one that makes sense of the whole is the one that was meant.
     places.sort(key=lambda at: (not _is_balanced(content[: at.start()]), at.start()))
     readings = [_reading(content, at, line) for at in places]
+    read = next((one for one in readings if isinstance(one, Acceptance)), None)
+    # Only of the reading that was meant: for another the words may lie elsewhere.
+    if read is not None and _is_placeholder(read.reason):
+        return FlopBudgetError(
+            f"'{read.reason}' is no reason; write why this is worth it in its place"
+        )
     whole = f"write '{_EXAMPLE}', or '{KEY}: TESTS removed - the reason'"
-    return next(
-        (one for one in readings if isinstance(one, Acceptance)),
-        readings[0] if readings else FlopBudgetError(whole),
-    )
+    return read or (readings[0] if readings else FlopBudgetError(whole))
 
 
 def _reading(content: str, at: re.Match[str], line: str) -> Acceptance | FlopBudgetError:
@@ -287,7 +298,9 @@ def _read(before: str, word: str, after: str, line: str) -> Acceptance:
     tests, metric = _bare(tests.strip()), _bare(metric)
     if not tests:
         raise FlopBudgetError(f"name the tests, the metric and the value, as in '{_EXAMPLE}'")
-    cap = None if is_gone else _cap(metric, _bare(quantity))
+    is_change = not is_gone and _is_change(metric, _bare(quantity))
+    read = parse_change if is_change else functools.partial(_cap, metric)
+    cap = None if is_gone else read(_bare(quantity))
     if is_gone and quantity:
         raise FlopBudgetError(f"write a dash and the reason behind '{_WORD_FOR_GONE}'")
     if not any(_is_visible(char) for char in reason):
@@ -296,10 +309,20 @@ def _read(before: str, word: str, after: str, line: str) -> Acceptance:
         tests=tests,
         metric=metric,
         cap=cap,
+        is_change=is_change,
         reason=reason,
         line=line,
         is_floor=_OPERATORS.get(word, False),
     )
+
+
+def _is_change(metric: str, quantity: str) -> bool:
+    return metric_named(metric).kind is Kind.SAMPLED and quantity.endswith("%")
+
+
+def _is_placeholder(reason: str) -> bool:
+    words = "".join(c if c.isalnum() else " " for c in reason).casefold().split()
+    return " ".join(words) in _NO_REASONS
 
 
 def _cap(metric: str, quantity: str) -> Fraction:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -19,17 +19,27 @@ from pytest_flopbudget.core.comparison import (
     Place,
     Rename,
     Standing,
+    Timings,
     UncountedRow,
 )
 from pytest_flopbudget.core.judging import Context, judge
 from pytest_flopbudget.core.loosening import budget_changes, describe_budget
-from pytest_flopbudget.core.machine import machine_difference
+from pytest_flopbudget.core.machine import machine_difference, pace_difference
 from pytest_flopbudget.core.measurement import Measurement
 from pytest_flopbudget.core.metrics import METRICS, Kind, Metric, metric_named
 from pytest_flopbudget.core.pairing import Pair, is_whole, limit_of, narrowing, pair_tests, value_of
 from pytest_flopbudget.core.quantity import exact, ratio
 from pytest_flopbudget.core.reasons import who
 from pytest_flopbudget.core.report import BROKEN_OFF, Report, TestOutcome, TestReport
+from pytest_flopbudget.core.side_by_side import OF_THE_MEDIAN, Timed
+from pytest_flopbudget.core.timings import (
+    timed_delta,
+    timed_of,
+    times_of_two_machines,
+    timing_notes,
+    usable_timings,
+    with_timings,
+)
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
 
 _MOST_CAUSES: Final = 3
@@ -71,23 +81,31 @@ def compare(base: Report | None, head: Report) -> Comparison:
         else tuple(Pair(base=None, head=test) for test in head.tests)
     )
     difference = "" if base is None else machine_difference(base.machine, head.machine)
-    tests = [_ComparedTest(pair, difference) for pair in pairs]
+    pace = "" if base is None else pace_difference(base, head)
+    timings = usable_timings(base, head)
+    timed = timed_of(timings)
+    tests = [
+        _ComparedTest(pair, difference, not pace, _timed_regions(pair, timed)) for pair in pairs
+    ]
     judged = [delta for test in tests for delta in test.judged()]
     over = [delta for delta in judged if delta.verdict and _fails(delta.verdict)]
     changed = [delta for test in tests for delta in test.deltas() if test.is_changed(delta)]
     measured = tuple(test.pair.test.id for test in tests if test.is_measured)
-    touched = {delta.place.test for delta in (*over, *changed)}
+    faster = [d for test in tests for d in test.timed.values() if d.timed and d.timed.is_faster]
+    touched = {delta.place.test for delta in (*over, *changed, *faster)}
+    incomparable = tuple(d for test in tests for d in test.incomparable())
+    side = _budgets_side(base, head, pairs)
     return replace(
-        _budgets_side(base, head, pairs),
+        side,
         standing=_standing(over, len(measured)),
         over=tuple(sorted(over, key=how_far_over, reverse=True)),
         failed=tuple(delta for test in tests for delta in test.failed()),
         warned=tuple(d for d in judged if d.verdict and _only_warns(d.verdict)),
         undecided=tuple(d for d in judged if d.verdict and d.verdict.outcome in _UNDECIDED),
         changed=tuple(sorted(changed, key=weight, reverse=True)),
-        incomparable=tuple(
-            d for test in tests for d in test.deltas() if not test.is_comparable(d.metric)
-        ),
+        incomparable=incomparable,
+        timed=tuple(d for test in tests for d in test.timed.values()),
+        timings=(Timings(run=replace(timings, tests=())),) if timings else (),
         uncounted=tuple(row for test in tests for row in test.uncounted()),
         unchanged=tuple(
             test.head.id
@@ -100,7 +118,15 @@ def compare(base: Report | None, head: Report) -> Comparison:
             for d in judged
             if d.verdict and d.verdict.outcome in (Outcome.WITHIN, Outcome.IMPROVED)
         ),
+        notes=(*side.notes, *times_of_two_machines(incomparable, pace)),
     )
+
+
+def _timed_regions(pair: Pair, timed: Mapping[str, Sequence[Timed]]) -> Mapping[str, Delta]:
+    head = pair.head
+    if head is None:
+        return {}
+    return {one.region: timed_delta(head, one) for one in timed.get(head.id, ())}
 
 
 def _budgets_side(base: Report | None, head: Report, pairs: tuple[Pair, ...]) -> Comparison:
@@ -149,6 +175,10 @@ class _ComparedTest:
     pair: Pair
     difference: str
     """How the base's machine is not the head's; empty where it is the same."""
+    is_one_machine: bool
+    """Whether the two machines look alike in all that decides a latency."""
+    timed: Mapping[str, Delta]
+    """By region, what running beside the base said of its time."""
 
     @property
     def head(self) -> TestReport | None:
@@ -166,19 +196,23 @@ class _ComparedTest:
         """Each verdict of the head's report, and those that only the base can give."""
         if self.head is None:
             return
-        against_base = {(v.region, v.metric): v for v in self._against_base()}
         # A test that is expected to fail may break its budget, as pytest sees it too.
         is_excused = self.head.outcome is TestOutcome.XFAILED
-        for verdict in self.head.verdicts:
+        for delta in with_timings(self._of_reports(self.head), self.timed):
+            if not (is_excused and delta.verdict and delta.verdict.outcome in BROKEN):
+                yield delta
+
+    def _of_reports(self, head: TestReport) -> Iterator[Delta]:
+        """The verdicts that the two reports give."""
+        against_base = {(v.region, v.metric): v for v in self._against_base()}
+        for verdict in head.verdicts:
             better_known = against_base.get((verdict.region, verdict.metric))
             if better_known is not None and verdict.outcome not in BROKEN:
                 continue
             against_base.pop((verdict.region, verdict.metric), None)
-            if not (is_excused and verdict.outcome in BROKEN):
-                yield self._delta(verdict.region, verdict.metric, verdict)
+            yield self._delta(verdict.region, verdict.metric, verdict)
         for verdict in against_base.values():
-            if not (is_excused and verdict.outcome in BROKEN):
-                yield self._delta(verdict.region, verdict.metric, verdict)
+            yield self._delta(verdict.region, verdict.metric, verdict)
 
     def failed(self) -> Iterator[Delta]:
         """The enforced limits that have no verdict, as the test failed before.
@@ -254,6 +288,14 @@ class _ComparedTest:
                 if metric in before.values:
                     yield self._delta(after.name, metric, None)
 
+    def incomparable(self) -> Iterator[Delta]:
+        """What two separate runs measured, and cannot be held against each other."""
+        timed = {d.place.region for d in self.timed.values() if d.base is not None}
+        for delta in self.deltas():
+            is_told = delta.place.region in timed and delta.place.metric in OF_THE_MEDIAN
+            if not is_told and not self.is_comparable(delta.metric):
+                yield delta
+
     def is_changed(self, delta: Delta) -> bool:
         """Whether it is a number that can be compared, and is another one now."""
         if delta.base is None or delta.head is None or not self.is_comparable(delta.metric):
@@ -266,6 +308,10 @@ class _ComparedTest:
             return not metric.unfit and not self.difference
         return metric.kind is not Kind.SAMPLED
 
+    def _may_stand_beside(self, metric: Metric) -> bool:
+        """Whether the base's value may be shown beside the head's, for information."""
+        return metric.kind is not Kind.SAMPLED or self.is_one_machine
+
     def uncounted(self) -> Iterator[UncountedRow]:
         """The operators that ran with no formula."""
         for m in self.head.measurements if self.head else ():
@@ -274,7 +320,8 @@ class _ComparedTest:
 
     def _delta(self, region: str, metric: str, verdict: Verdict | None) -> Delta:
         base, head = self._measurement(self.pair.base, region), self._measurement(self.head, region)
-        is_comparable = verdict is None or self.is_comparable(metric_named(metric))
+        known = metric_named(metric)
+        is_comparable = self.is_comparable(known) if verdict else self._may_stand_beside(known)
         moved = movers(base, head, metric) if base and head else ()
         return Delta(
             place=_place(self.pair.test, region, metric),
@@ -359,8 +406,11 @@ def what_is_missing(report: Report) -> Iterator[str]:
 
 
 def _notes(base: Report | None, head: Report) -> Iterator[str]:
-    if base is None and not any(note.startswith(f"{_NO_BASELINE}: ") for note in head.notes):
+    is_told = any(note.startswith(f"{_NO_BASELINE}: ") for note in head.notes)
+    if base is None and head.side_by_side is None and not is_told:
         yield f"{_NO_BASELINE} yet: absolute budgets alone are judged"
+    elif base is None and not is_told:
+        yield "no report of the base: absolute budgets and the growth of times alone are judged"
     yield from what_is_missing(head)
     if base is not None and not is_whole(base, head):
         yield f"the base's run is not whole: {_left_out(base)}"
@@ -370,6 +420,7 @@ def _notes(base: Report | None, head: Report) -> Iterator[str]:
             f"{base.versions.get('torch', 'unknown')} on the base: "
             "exact counts may differ by the version alone"
         )
+    yield from timing_notes(base, head)
     yield from head.notes
 
 

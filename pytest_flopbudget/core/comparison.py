@@ -13,6 +13,7 @@ from pytest_flopbudget.core.measurement import Uncounted, Value
 from pytest_flopbudget.core.metrics import Better, Metric, metric_named
 from pytest_flopbudget.core.quantity import exact, ratio
 from pytest_flopbudget.core.report import Git
+from pytest_flopbudget.core.side_by_side import SideBySide, Timed
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
 
 
@@ -112,6 +113,8 @@ class Delta:
     """What spends most of it on the head; the first few."""
     history: tuple[int | float, ...] = ()
     """What earlier commits of the base branch measured, oldest first; empty where none is kept."""
+    timed: Timed | None = None
+    """What running beside the base said; then the two amounts are of that run."""
 
     @property
     def is_budgeted(self) -> bool:
@@ -127,6 +130,8 @@ class Delta:
     @property
     def growth(self) -> float:
         """How much worse, as a share of the base; negative for an improvement."""
+        if self.timed is not None:
+            return 0.0 if self.timed.ratio is None else self.timed.ratio.estimate - 1
         if self.base is None or self.head is None or self.base.value == self.head.value:
             return 0.0
         worse = exact(self.head.value) - exact(self.base.value)
@@ -180,6 +185,15 @@ class UncountedRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """How the times of one leg were taken beside those of the base."""
+
+    run: SideBySide
+    legs: tuple[str, ...] = ()
+    """As those of a place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
     """One thing that would fail, and the line by which somebody accepted it."""
 
@@ -219,6 +233,10 @@ class Comparison:
     incomparable: tuple[Delta, ...] = ()
     """Sampled metrics of two separate runs, and those of two machines: for information,
     never a verdict."""
+    timed: tuple[Delta, ...] = ()
+    """Every region that ran beside the base, or should have; each with what came of it."""
+    timings: tuple[Timings, ...] = ()
+    """How they were taken."""
     uncounted: tuple[UncountedRow, ...] = ()
     unchanged: tuple[str, ...] = ()
     """Ids of the tests that cost the same, and are within budget."""

@@ -30,6 +30,11 @@ class MeasureError(FlopBudgetError):
     """A callable that cannot be measured in the way that was asked for."""
 
 
+@final
+class LockError(FlopBudgetError):
+    """Nothing keeps other processes from timing at the same time."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known spelling that `word` was most likely meant to be, if one is near."""
     import difflib

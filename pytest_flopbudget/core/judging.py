@@ -22,7 +22,9 @@ from pytest_flopbudget.core.metrics import UNCOUNTED, Kind, Metric, metric_named
 from pytest_flopbudget.core.quantity import LARGEST, exact, ratio
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
 
-_STRICT: Final = frozenset({"flops", "macs", "int_ops", "arithmetic_intensity"})
+_STRICT: Final = frozenset(
+    {"flops", "macs", "int_ops", "arithmetic_intensity", "flops_per_second", "utilization"}
+)
 """The metrics that an uncounted operator makes too low."""
 
 _WORST_FIRST: Final = (

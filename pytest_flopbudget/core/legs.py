@@ -28,6 +28,8 @@ _DEEPEST: Final = 40
 _LONGEST_TEXT: Final = 20_000
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LONGEST_SERIES: Final = 1000
+_MOST_PINNED: Final = 100
+"""Variables of an environment, which a page lists one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +143,7 @@ def decode_leg(content: bytes, *, where: str, name: str = "") -> Leg:
 def _check_counts(report: Report, where: str) -> None:
     """Raises ReportError for more than a page about it could be made of in time."""
     measurements = [m for test in report.tests for m in test.measurements]
+    beside = report.side_by_side
     for count, most, what in (
         (len(report.tests), _MOST_TESTS, "tests"),
         (len(measurements) - len(report.tests), _MOST_REGIONS, "regions beside the tests' own"),
@@ -150,6 +153,8 @@ def _check_counts(report: Report, where: str) -> None:
             "metrics of a region",
         ),
         (len(report.notes), _MOST_NOTES, "notes"),
+        (0 if beside is None else len(beside.tests), _MOST_TESTS, "timings"),
+        (0 if beside is None else len(beside.environment), _MOST_PINNED, "pinned variables"),
     ):
         if count > most:
             raise ReportError(f"{where}: more than {most} {what}")

@@ -160,7 +160,7 @@ class _Reader:
             instead = "'vs_baseline' needs room, such as '+10%'"
         if instead:
             raise SettingsError(
-                f"{self.path}: '{self.metric.name}' depends on the processor's instruction set: "
+                f"{self.path}: '{self.metric.name}' depends on {self.metric.varies_with}: "
                 f"{instead}, or write 'activation_memory', which is exact"
             )
 

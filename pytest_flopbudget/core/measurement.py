@@ -139,6 +139,9 @@ class Samples:
     """False when the warm-up ended at its limit with the series still drifting."""
     calls_per_round: int = 1
     """Above one for a short callable: each sample is then the mean of so many calls."""
+    device: str | None = None
+    """The CUDA device that the tensors lived on, whose own clock was then read; several, by
+    the host's clock, with commas between them. None for the CPU, or where it is not known."""
     p95_low: float | None = None
     """Ends of the confidence intervals of p95 and p99; absent with too few rounds for one."""
     p95_high: float | None = None

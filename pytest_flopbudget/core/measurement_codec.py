@@ -97,6 +97,8 @@ def _samples_to_json(samples: Samples, test_id: str) -> Json:
         "confidence": samples.confidence,
         "steady": samples.is_steady,
     }
+    if samples.device is not None:
+        document["device"] = samples.device
     for name in ("median", "low", "high", "p95", "p99", "minimum", "maximum"):
         document[name] = finite(getattr(samples, name), where)
     for name in _P_BOUNDS:
@@ -113,6 +115,7 @@ def _samples_from_json(node: Node) -> Samples:
         warmup_rounds=node["warmup_rounds"].count(),
         calls_per_round=node["calls_per_round"].count(),
         threads=node["threads"].count(),
+        device=node.text_or_none("device"),
         confidence=node["confidence"].real(),
         is_steady=node["steady"].flag(),
         median=node["median"].real(),

@@ -132,6 +132,9 @@ def _merged(legs: Mapping[str, Comparison]) -> Comparison:
         not_measured=_placed(legs, lambda c: c.not_measured),
         renamed=_changes(legs, lambda c: c.renamed),
         incomparable=_deltas(legs, lambda c: c.incomparable),
+        timed=_deltas(legs, lambda c: c.timed),
+        # Each leg has its own, as no two runs take the same time.
+        timings=tuple(replace(one, legs=(name,)) for name, c in legs.items() for one in c.timings),
         uncounted=_placed(legs, lambda c: c.uncounted),
         unchanged=tuple(
             test for test in _distinct(c.unchanged for c in every) if test not in touched
@@ -206,7 +209,8 @@ def _texts(
 def _key_of_delta(delta: Delta) -> Hashable:
     """What two legs must agree on: not the spenders and the history, which do not judge."""
     verdict = delta.verdict and (delta.verdict.outcome, delta.verdict.severity, delta.verdict.value)
-    return _anywhere(delta.place), delta.base, delta.head, delta.limit, verdict, delta.movers
+    amounts = delta.base, delta.head, delta.timed
+    return _anywhere(delta.place), amounts, delta.limit, verdict, delta.movers
 
 
 def _key_of_accepted(one: Accepted) -> Hashable:

@@ -58,6 +58,8 @@ class Metric:
     """The words that tables print."""
     kind: Kind = Kind.EXACT
     better: Better = Better.LOWER
+    varies_with: str = ""
+    """What decides it beside the code, of one that depends on the machine."""
     unfit: str = ""
     """Why no budget may bound it, and what to bound instead; empty where one may."""
 
@@ -84,6 +86,7 @@ METRICS: Final = _catalogue(
         dimension=Dimension.BYTE,
         title="allocator peak",
         kind=Kind.MACHINE,
+        varies_with="the processor's instruction set",
     ),
     Metric(
         name="rss_peak",
@@ -92,6 +95,13 @@ METRICS: Final = _catalogue(
         kind=Kind.MACHINE,
         unfit="what is resident depends on all that the process did before; bound 'peak_memory', "
         "or 'allocator_peak' where scratch inside operators is to count",
+    ),
+    Metric(
+        name="cuda_peak_memory",
+        dimension=Dimension.BYTE,
+        title="CUDA peak memory",
+        kind=Kind.MACHINE,
+        varies_with="the device and its libraries",
     ),
     Metric(name="ops", dimension=Dimension.ONE, title="operators dispatched"),
     Metric(name="params", dimension=Dimension.ONE, title="parameters"),
@@ -107,19 +117,30 @@ METRICS: Final = _catalogue(
         kind=Kind.SAMPLED,
         better=Better.HIGHER,
     ),
+    Metric(
+        name="flops_per_second",
+        dimension=Dimension.FLOP_PER_SECOND,
+        title="FLOPs per second",
+        kind=Kind.SAMPLED,
+        better=Better.HIGHER,
+    ),
+    Metric(
+        name="utilization",
+        dimension=Dimension.ONE,
+        title="share of the roof",
+        kind=Kind.SAMPLED,
+        better=Better.HIGHER,
+    ),
 )
 """Every metric that this version measures, in the order in which tables print them."""
 
 NOT_MEASURED_YET: Final = frozenset(
     {
-        "cuda_peak_memory",
         "sparsity",
         "effective_macs",
         "graph_breaks",
         "recompiles",
         "comm_bytes",
-        "flops_per_second",
-        "utilization",
         "energy",
     }
 )

@@ -22,6 +22,7 @@ _DID: Final = {
     "peak_memory": "needed {} at its peak",
     "activation_memory": "allocated {} of its peak",
     "allocator_peak": "took {} of the allocator at its peak",
+    "cuda_peak_memory": "took {} of the CUDA allocator at its peak",
     "ops": "dispatched {} operators",
     "params": "has {} parameters",
     "trainable_params": "has {} trainable parameters",
@@ -30,6 +31,8 @@ _DID: Final = {
     "latency_p95": "took {} at p95",
     "latency_p99": "took {} at p99",
     "throughput": "reached {}",
+    "flops_per_second": "reached {}",
+    "utilization": "reached {} of the roof",
 }
 """What a test did, by metric; one that the test records is not here."""
 

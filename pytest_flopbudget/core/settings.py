@@ -8,12 +8,15 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pytest_flopbudget.core.budgets import Limit
-from pytest_flopbudget.core.errors import SettingsError
+from pytest_flopbudget.core.errors import QuantityError, SettingsError
 from pytest_flopbudget.core.limits import check_key, parse_limit, unknown
+from pytest_flopbudget.core.metrics import Dimension
+from pytest_flopbudget.core.quantity import parse_quantity
 from pytest_flopbudget.core.report import Settings
 
 _T = TypeVar("_T")
@@ -21,6 +24,14 @@ _T = TypeVar("_T")
 _KEYS: Final = ("baseline", "strict", "budgets", "defaults", "match", "machines")
 _BASELINE: Final = ".flopbudget/baseline.json"
 """Where the baseline is when the settings do not say."""
+
+
+_FROM_TORCH: Final = frozenset(
+    {"cpu_capability", "blas", "onednn", "torch_threads", "torch_interop_threads", "gpu"}
+)
+"""Facts of a machine that only torch can tell."""
+_NUMBERS: Final = ("cores", "torch_threads", "torch_interop_threads")
+_LEAST_MEMORY_LEFT: Final = Fraction(9, 10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,22 +49,51 @@ class MachinePattern:
 
     cpu: str | None = None
     """This and the other texts may have the wildcards `*` and `?`."""
+    cpu_flags: str | None = None
+    """Instruction sets that it must have, with blanks between them, such as `avx2 fma`."""
     cores: int | None = None
+    memory: Fraction | None = None
+    """In bytes. Firmware and kernel keep some: a machine has it that tells 90 to 100 % of it."""
+    governor: str | None = None
     system: str | None = None
     arch: str | None = None
     ci: str | None = None
     runner: str | None = None
+    python: str | None = None
+    torch: str | None = None
+    cpu_capability: str | None = None
+    blas: str | None = None
+    onednn: str | None = None
+    torch_threads: int | None = None
+    torch_interop_threads: int | None = None
+    gpu: str | None = None
+
+    @property
+    def asks_torch(self) -> bool:
+        """Whether torch must be imported to tell whether a machine counts as this one."""
+        return any(getattr(self, name) is not None for name in _FROM_TORCH)
 
     def matches(self, facts: Mapping[str, object]) -> bool:
-        """Whether a machine with these facts counts as this one."""
-        for fact in fields(self):
-            wanted, found = getattr(self, fact.name), facts.get(fact.name)
-            if isinstance(wanted, str):
-                if found is None or not matches_glob(str(found), wanted):
-                    return False
-            elif wanted is not None and wanted != found:
-                return False
-        return True
+        """Whether a machine with these facts counts as this one.
+
+        facts: of the machine, with the versions of Python and torch.
+        """
+        return all(
+            wanted is None or _is_as_wanted(name, wanted, facts)
+            for name, wanted in ((fact.name, getattr(self, fact.name)) for fact in fields(self))
+        )
+
+
+def _is_as_wanted(name: str, wanted: object, facts: Mapping[str, object]) -> bool:
+    """Whether the machine has this one fact of a pattern."""
+    found = facts.get("memory_bytes" if name == "memory" else name)
+    if found is None:
+        return False
+    if isinstance(wanted, Fraction):
+        return isinstance(found, int) and _LEAST_MEMORY_LEFT * wanted <= found <= wanted
+    if name == "cpu_flags":
+        return set(str(wanted).split()) <= set(str(found).split())
+    return matches_glob(str(found), wanted) if isinstance(wanted, str) else wanted == found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,9 +229,18 @@ class _Table:
             check_key(key, known, self.path)
         if not self.value:
             raise SettingsError(f"{self.path}: says nothing of the machine; write 'cpu' or 'cores'")
-        cores = self.get("cores", int, "a number of cores")
-        texts = {key: self.get(key, str, "a text") for key in self.value if key != "cores"}
-        return MachinePattern(cores=cores, **texts)
+        facts: dict[str, Any] = {
+            key: self.get(key, int, f"a number of {key.rpartition('_')[2]}")
+            if key in _NUMBERS
+            else self.get(key, str, "a text")
+            for key in self.value
+        }
+        try:
+            if "memory" in facts:
+                facts["memory"] = parse_quantity(facts["memory"], Dimension.BYTE)
+        except QuantityError as error:
+            raise SettingsError(f"{self.path}.memory: {error}") from None
+        return MachinePattern(**facts)
 
     def rules(self, budgets: Mapping[str, tuple[Limit, ...]]) -> tuple[MatchRule, ...]:
         rows = self.value.get("match", [])

@@ -9,6 +9,7 @@ from typing import Final
 
 from pytest_flopbudget.core.acceptance import Acceptance
 from pytest_flopbudget.core.bounds import Span, baseline_bound
+from pytest_flopbudget.core.budgets import Severity
 from pytest_flopbudget.core.comparison import (
     Accepted,
     BudgetChange,
@@ -18,9 +19,11 @@ from pytest_flopbudget.core.comparison import (
 )
 from pytest_flopbudget.core.loosening import lost_test
 from pytest_flopbudget.core.metrics import UNCOUNTED, Kind, metric_named
-from pytest_flopbudget.core.pairing import value_of
-from pytest_flopbudget.core.quantity import exact, format_pair
+from pytest_flopbudget.core.pairing import limit_of, value_of
+from pytest_flopbudget.core.quantity import exact, format_change, format_pair
 from pytest_flopbudget.core.report import BROKEN_OFF, Report, TestOutcome, TestReport
+from pytest_flopbudget.core.side_by_side import TimedOutcome
+from pytest_flopbudget.core.timings import change_beside_base
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
 
 _LONGEST_LINE: Final = 200
@@ -88,10 +91,13 @@ def _standing(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Base:
-    """The base's tests by the id that the head gives them, and the head's uncounted operators."""
+    """The base's tests by the id that the head gives them, and what else is known of regions."""
 
     tests: Mapping[str, TestReport]
     uncounted: Mapping[tuple[str, str], frozenset[str]]
+    """The head's operators that have no formula."""
+    timed: Mapping[tuple[str, str], Delta]
+    """What was timed beside the base."""
 
     @staticmethod
     def of(comparison: Comparison, base: Report | None) -> _Base:
@@ -103,6 +109,7 @@ class _Base:
         return _Base(
             tests={new_ids.get(test.id, test.id): test for test in base.tests} if base else {},
             uncounted=uncounted,
+            timed={(d.place.test, d.place.region): d for d in comparison.timed},
         )
 
     def breaks_too(self, delta: Delta) -> bool:
@@ -116,12 +123,33 @@ class _Base:
         key = delta.place.region, delta.place.metric
         then = test.verdict(*key)
         if then is None or not then.is_failure or then.outcome is not now.outcome:
-            return False
+            return self._broke_beside(delta, test, now)
         if delta.place.metric == UNCOUNTED.name:
             return self._uncounted_now(delta) <= _uncounted_then(test, delta.place.region)
         if now.outcome is Outcome.NOT_MEASURED:
             return True
         return _is_no_worse(delta, then, now) and not _has_regressed(delta, test)
+
+    def _broke_beside(self, delta: Delta, test: TestReport, now: Verdict) -> bool:
+        """Whether the base broke its bound on a time when it ran beside the head.
+
+        A base that runs beside the head is not timed in its own run.
+        """
+        row = self.timed.get((delta.place.test, delta.place.region))
+        limit = limit_of(test, delta.place.region, delta.place.metric)
+        if row is None or row.timed is None or row.base is None or limit is None:
+            return False
+        is_other = row.place.metric != delta.place.metric or now.outcome is not Outcome.OVER
+        is_slower = row.timed.outcome is TimedOutcome.REGRESSED
+        is_lenient = limit.severity is Severity.WARN or limit.ratio_to is not None
+        if is_other or is_slower or is_lenient or now.value is None or now.bound is None:
+            return False
+        is_above = exact(now.value) > exact(now.bound)
+        bound = limit.maximum if is_above else limit.minimum
+        sides = exact(row.base.value), _near_end(delta, exact(now.value), is_above=is_above)
+        return bound is not None and all(
+            _is_beyond(side, bound, is_above=is_above) for side in sides
+        )
 
     def failed_too(self, delta: Delta) -> bool:
         """Whether the base's test failed before it measured this as well."""
@@ -210,20 +238,18 @@ class _Book:
 
     def settled_delta(self, delta: Delta) -> Iterator[Delta]:
         """The delta, unless it is accepted; with what was accepted in vain in its sentence."""
-        verdict = delta.verdict
-        if verdict is None or verdict.value is None or verdict.bound is None:
+        verdict, reached = delta.verdict, _Reached.of(delta)
+        if verdict is None or reached is None:
             yield delta
             return
-        value = exact(verdict.value)
-        is_floor = value < exact(verdict.bound)
         short: Acceptance | None = None
-        for acceptance in self._for(delta.place.test, delta.place.metric, is_floor=is_floor):
-            if _reaches(acceptance, value):
+        for acceptance in self._for(delta.place.test, delta.place.metric, reached):
+            if _reaches(acceptance, reached.by(acceptance)):
                 self.accepted.append(Accepted(acceptance=acceptance, delta=delta))
                 return
             short = short or acceptance
         if short is not None:
-            reason = f"{verdict.reason}; {_exceeded(short, value, 'this')}"
+            reason = f"{verdict.reason}; {_exceeded(short, reached.by(short), 'this')}"
             delta = replace(delta, verdict=replace(verdict, reason=reason))
         yield delta
 
@@ -256,9 +282,10 @@ class _Book:
     def _covering(self, change: BudgetChange, name: str) -> Acceptance | None:
         """The acceptance of the change, as far as it is about this test."""
         if change.bound is None:
-            return next(self._for(name, "", is_floor=False), None)
+            return next(self._for(name, "", _Reached()), None)
         short: Acceptance | None = None
-        for acceptance in self._for(name, change.metric, is_floor=change.is_floor):
+        reached = _Reached(amount=change.bound, is_floor=change.is_floor)
+        for acceptance in self._for(name, change.metric, reached):
             if _reaches(acceptance, change.bound):
                 return acceptance
             short = short or acceptance
@@ -267,12 +294,47 @@ class _Book:
             self.notes.append(f"{which}: {_exceeded(short, change.bound, 'the new limit')}")
         return None
 
-    def _for(self, name: str, metric: str, *, is_floor: bool) -> Iterator[Acceptance]:
+    def _for(self, name: str, metric: str, reached: _Reached) -> Iterator[Acceptance]:
         for acceptance in self.acceptances:
-            is_about = acceptance.metric == metric and acceptance.is_floor is is_floor
+            is_about = acceptance.metric == metric and reached.is_meant_by(acceptance)
             if is_about and acceptance.covers(name):
                 self.meant.add(acceptance)
                 yield acceptance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reached:
+    """What a metric came to, in each way in which a cap can be written."""
+
+    amount: Fraction = Fraction(0)
+    """In the metric's base unit."""
+    is_floor: bool = False
+    """Whether less is worse."""
+    change: Fraction | None = None
+    """Against the base, as a share of it; only of what was timed beside the base."""
+
+    @staticmethod
+    def of(delta: Delta) -> _Reached | None:
+        """What the delta came to; None where it has no value, which nothing accepts."""
+        verdict = delta.verdict
+        if verdict is None or verdict.value is None or verdict.bound is None:
+            return None
+        value = exact(verdict.value)
+        is_floor = value < exact(verdict.bound)
+        change = change_beside_base(delta)
+        if change is None:
+            return _Reached(amount=value, is_floor=is_floor)
+        measured = value if delta.head is None else exact(delta.head.value)
+        return _Reached(amount=measured, is_floor=is_floor, change=exact(change))
+
+    def is_meant_by(self, acceptance: Acceptance) -> bool:
+        """Whether the line is about this side of a bound, in a unit that is known here."""
+        is_known = self.change is not None or not acceptance.is_change
+        return is_known and acceptance.is_floor is self.is_floor
+
+    def by(self, acceptance: Acceptance) -> Fraction:
+        """What came of it, in the unit of the acceptance's cap."""
+        return self.change if acceptance.is_change and self.change is not None else self.amount
 
 
 def _reaches(acceptance: Acceptance, amount: Fraction) -> bool:
@@ -283,8 +345,13 @@ def _reaches(acceptance: Acceptance, amount: Fraction) -> bool:
 
 def _exceeded(acceptance: Acceptance, amount: Fraction, what: str) -> str:
     """What was accepted, and that it is not enough."""
-    cap, given = format_pair(acceptance.cap or 0, amount, metric_named(acceptance.metric).dimension)
-    return f"accepted {'down' if acceptance.is_floor else 'up'} to {cap}, and {what} is {given}"
+    cap = acceptance.cap or Fraction(0)
+    if acceptance.is_change:
+        texts = format_change(1, 1 + cap), format_change(1, 1 + amount)
+    else:
+        texts = format_pair(cap, amount, metric_named(acceptance.metric).dimension)
+    way = "down" if acceptance.is_floor else "up"
+    return f"accepted {way} to {texts[0]}, and {what} is {texts[1]}"
 
 
 def _part_of(change: BudgetChange, tests: list[str]) -> BudgetChange:

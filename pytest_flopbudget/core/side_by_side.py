@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_flopbudget.core.report import TestReport
 
 _DEFAULT_GROWTH: Final = Fraction(5, 100)
-_OF_THE_MEDIAN: Final = frozenset({"latency", "throughput"})
+OF_THE_MEDIAN: Final = frozenset({"latency", "throughput"})
 """The metrics that a ratio of medians says something of."""
 _MOST_LOST: Final = Fraction(99, 100)
 """The largest drop of a throughput that has a growth of the time to match."""
@@ -44,7 +44,8 @@ class Timed:
     region: str
     outcome: TimedOutcome
     reason: str
-    """One sentence for people: value, interval, what is allowed and noise; or why not timed."""
+    """What people are told of it, behind its name: `took 5.7 ms, on the base 5.1 ms: ...`, with
+    the interval and what is allowed; or why it was not timed."""
     allowed: float
     """The growth of the time that is allowed, 0.05 for +5 %."""
     severity: Severity
@@ -103,6 +104,11 @@ def growth_limit(test: TestReport, region: str) -> Limit | None:
     return min(telling, key=_order, default=None)
 
 
+def is_implied(limit: Limit, by: Limit) -> bool:
+    """Whether what is within the growth that one limit allows is within that of the other too."""
+    return _growth(limit) >= _growth(by)
+
+
 def _sampled_limits(test: TestReport, region: str) -> Iterator[Limit]:
     for budget in test.budgets:
         if budget.region == region:
@@ -112,7 +118,7 @@ def _sampled_limits(test: TestReport, region: str) -> Iterator[Limit]:
 
 
 def _is_growth(limit: Limit) -> bool:
-    return limit.vs_baseline is not None and limit.metric in _OF_THE_MEDIAN
+    return limit.vs_baseline is not None and limit.metric in OF_THE_MEDIAN
 
 
 def _applies(limit: Limit, test: TestReport, region: str) -> bool:
@@ -135,7 +141,7 @@ def _growth(limit: Limit) -> Fraction:
     A limit that demands an improvement allows none. A throughput that may drop by a share d
     is a time that may grow by d / (1 - d).
     """
-    if limit.vs_baseline is None or limit.metric not in _OF_THE_MEDIAN:
+    if limit.vs_baseline is None or limit.metric not in OF_THE_MEDIAN:
         return _DEFAULT_GROWTH
     if limit.metric == "latency":
         return max(limit.vs_baseline, Fraction(0))

@@ -31,7 +31,7 @@ def side_by_side_to_json(run: SideBySide) -> Json:
         "pairs": run.pairs,
         "seconds": finite(run.seconds, "side_by_side.seconds"),
         "notes": list(run.notes),
-        "tests": [_timed_to_json(timed) for timed in run.tests],
+        "tests": [timed_to_json(timed) for timed in run.tests],
     }
 
 
@@ -61,7 +61,8 @@ def side_by_side_from_json(node: Node, tests: Collection[str]) -> SideBySide:
     )
 
 
-def _timed_to_json(timed: Timed) -> Json:
+def timed_to_json(timed: Timed) -> Json:
+    """What came of one region. Raises ReportError, naming the test, as the above."""
     document: Json = {
         "test": timed.test,
         "region": timed.region,
@@ -71,7 +72,7 @@ def _timed_to_json(timed: Timed) -> Json:
         "severity": timed.severity.value,
     }
     if timed.ratio is not None:
-        document["ratio"] = ratio_to_json(timed.ratio, timed.test)
+        document["ratio"] = _ratio_to_json(timed.ratio, timed.test)
     return document
 
 
@@ -91,7 +92,7 @@ def _timed_from_json(node: Node) -> Timed:
     )
 
 
-def ratio_to_json(ratio: Ratio, test_id: str) -> Json:
+def _ratio_to_json(ratio: Ratio, test_id: str) -> Json:
     """One ratio. Raises ReportError, naming the test, for a number that is not finite."""
     where = f"{test_id}: ratio"
     return {

@@ -59,3 +59,12 @@ class Verdict:
 def failures(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
     """The verdicts for which a test must fail."""
     return tuple(verdict for verdict in verdicts if verdict.is_failure)
+
+
+def inconclusive(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
+    """The verdicts that could not be told, of limits that do more than warn."""
+    return tuple(
+        verdict
+        for verdict in verdicts
+        if verdict.outcome is Outcome.INCONCLUSIVE and verdict.severity is Severity.ERROR
+    )

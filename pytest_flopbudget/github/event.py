@@ -24,6 +24,15 @@ class PullRequest:
     """The tip of the base branch when the event was made; often stale."""
     is_fork: bool
     """Whether it comes from another repository, so that the token cannot write."""
+    is_by_dependabot: bool = False
+    """Whether Dependabot started the run: its token cannot write either, in any repository."""
+
+    @property
+    def read_only_for(self) -> str:
+        """Whose pull request it is that GitHub gives a token that only reads; else empty."""
+        if self.is_fork:
+            return "a pull request from a fork"
+        return "a pull request by Dependabot" if self.is_by_dependabot else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +56,7 @@ class Push:
 Event: TypeAlias = PullRequest | MergeGroup | Push | None
 """What a run is about; None for a run by hand, by the clock and the like."""
 
+_DEPENDABOT: Final = "dependabot[bot]"
 _GONE: Final = "0" * 40
 """The sha after a push that deletes a branch."""
 _GROUP: Final = re.compile(r"refs/heads/gh-readonly-queue/.+/pr-(\d{1,10})-[0-9a-f]{40,64}")
@@ -71,6 +81,9 @@ def parse_pull_request(payload: Any, *, repository: str) -> PullRequest:
             head_sha=_sha(pull["head"]["sha"]),
             base_sha=_sha(pull["base"]["sha"]),
             is_fork=str(head_repository).lower() != repository.lower(),
+            # Who made the event and not the pull request: a person who pushes to Dependabot's
+            # branch gets a token that writes. A repeated run keeps its event, and the token.
+            is_by_dependabot=(payload.get("sender") or {}).get("login") == _DEPENDABOT,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise GitHubError("the event's payload describes no pull request") from error

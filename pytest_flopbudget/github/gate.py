@@ -165,10 +165,10 @@ def _prepare_comment(comparison: Comparison, event: Event, options: Options, job
     path = options.comment_to
     if path is None or options.when is When.NEVER or not isinstance(event, PullRequest):
         return
-    if event.is_fork:
+    if event.read_only_for:
         say(
             "notice",
-            "the token of a pull request from a fork cannot comment: the second workflow does, "
+            f"the token of {event.read_only_for} cannot comment: the second workflow does, "
             "where there is one (docs/forks.md)",
         )
         return

@@ -10,7 +10,6 @@ from pytest_flopbudget.core.comparison import Comparison
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.render.github import Annotation, annotate, outputs
 from pytest_flopbudget.render.markdown import SUMMARY_BYTES, render_markdown
-from pytest_flopbudget.render.sentences import LABEL
 
 
 class Job(Protocol):
@@ -57,12 +56,12 @@ class InstalledJob:
 
 
 def show(
-    comparison: Comparison, job: Job, *, locate: Callable[[str], str], label: str = LABEL
+    comparison: Comparison, job: Job, *, locate: Callable[[str], str], label: str = ""
 ) -> None:
     """Tell the runner what the comparison says.
 
     locate: the path from the root of the repository, for one from the root of the run.
-    label: what lets the acceptances of a pull request count.
+    label: what lets the acceptances of a pull request count; empty where they come by --accept.
     """
     for annotation in annotate(comparison, locate=locate, label=label):
         job.annotate(annotation)

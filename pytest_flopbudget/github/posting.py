@@ -78,8 +78,8 @@ def _state(pull: PullRequest, environ: Mapping[str, str]) -> RunState:
 
 
 def _permission_help(pull: PullRequest) -> str:
-    if pull.is_fork:
-        return "the token of a pull request from a fork can only read"
+    if pull.read_only_for:
+        return f"the token of {pull.read_only_for} can only read"
     return "the job needs 'permissions: pull-requests: write'"
 
 

@@ -29,7 +29,7 @@ from pytest_flopbudget.ab.git import Git, git_in
 from pytest_flopbudget.ab.side import Side, Sides
 from pytest_flopbudget.ab.side_by_side import Wanted, time_side_by_side
 from pytest_flopbudget.ab.signals import ending_cleanly
-from pytest_flopbudget.ab.trees import Tree, TreeError, checkout
+from pytest_flopbudget.ab.trees import Tree, TreeError, checkout, checkouts
 from pytest_flopbudget.core.comparing import base_failed
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.metrics import Dimension
@@ -112,7 +112,7 @@ def run_base(
     try:
         with checkout(git.directory, sha, Path(parent) if parent else None) as tree:
             # The editable install of the head's checkout, which this process has too.
-            also = counterparts(sys.path, _top(git), tree.root)
+            also = counterparts(sys.path, checkouts(git.directory), tree.root)
             path = import_path(tree.directory, environ, counterparts=also)
             sides = Sides(
                 base=Side(
@@ -123,6 +123,7 @@ def run_base(
             )
             # Folded in the log, so that a failure of the base is not taken for one of the head.
             sys.stdout.write(f"::group::pytest on the base commit {sha[:7]}\n")
+            sys.stdout.writelines(f"{note}\n" for note in tree.notes)
             exit_code = run_pytest(sides.base, (*pytest_args, *NEVER_TIMED), report)
             sys.stdout.write("::endgroup::\n")
             if exit_code in RAN_TO_ITS_END and report.exists() and latency and latency.time_limit_s:
@@ -169,22 +170,18 @@ def _add_latency(sides: Sides, base_tree: Tree, base: Report, latency: Latency) 
 
 
 def _wanted(sides: Sides, base_tree: Tree, head: Report, latency: Latency) -> Wanted:
-    repository = _top(git_in(sides.head.directory))
+    user_s = checkouts(sides.head.directory)
     return Wanted(
         base_commit=base_tree.commit,
         head_commit=head.git.commit if head.git is not None else "",
         is_dirty=head.git is not None and head.git.is_dirty,
-        trees={"base": base_tree.root, "head": repository},
-        repository=repository,
+        trees={"base": base_tree.root, "head": user_s[0]},
+        checkouts=user_s,
         project=sides.head.directory,
         time_limit_s=latency.time_limit_s,
         allocator="warm",
         notes=dependency_differences(base_tree.directory, sides.head.directory),
     )
-
-
-def _top(git: Git) -> Path:
-    return Path(git.output("rev-parse", "--show-toplevel").rstrip("\n"))
 
 
 def _latency(args: argparse.Namespace) -> Latency | None:

@@ -6,8 +6,8 @@ import gc
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, Final, final
@@ -15,6 +15,7 @@ from typing import Any, Final, final
 from pytest_flopbudget.core import statistics
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import Samples, Value
+from pytest_flopbudget.meters.cuda import EventWatch, call_aside, cuda_devices, cuda_in_use
 from pytest_flopbudget.meters.randomness import preserved_random_state
 
 _SHORTEST_ROUND_S: Final = 100e-6
@@ -56,6 +57,8 @@ class LatencyTimer:
     """Rounds taken however narrow the interval, as far as the time allows."""
     clock: Callable[[], float] = time.perf_counter
     """Seconds since any moment."""
+    exclusive: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Entered around every measurement, such as what keeps other processes from timing."""
     _quiet: ExitStack = field(default_factory=ExitStack, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -83,7 +86,7 @@ class LatencyTimer:
         propagates; threads, garbage collector and random state are restored.
         """
         series = _Series(fn, args, kwargs, self.clock)
-        with preserved_random_state(), quiet_process(self.threads):
+        with self.exclusive(), preserved_random_state(), quiet_process(self.threads):
             warmup, is_steady = self._warm_up(series)
             rounds = self._take_rounds(series)
         return self._summary(series, rounds, warmup_rounds=warmup, is_steady=is_steady)
@@ -92,7 +95,7 @@ class LatencyTimer:
         """The number of rounds run before the ones that count, and whether it was enough."""
         # The first call may compile, and take longer than all others: it has no say in
         # when there were enough.
-        series.round()
+        series.first_calls()
         start = self.clock()
         times = series.calibrate(min(_WARMUP_S, self.time_limit_s))
         while True:
@@ -149,6 +152,7 @@ class LatencyTimer:
             maximum=max(times),
             is_steady=is_steady,
             calls_per_round=series.calls_per_round,
+            device=series.device,
             p95_low=p95.low if p95 else None,
             p95_high=p95.high if p95 else None,
             p99_low=p99.low if p99 else None,
@@ -158,6 +162,29 @@ class LatencyTimer:
     def _tail_interval(self, times: list[float], share: float) -> statistics.Interval | None:
         worth = statistics.dependence(times)
         return statistics.percentile_interval(times, share, self.confidence, worth)
+
+
+class _HostWatch:
+    """Times what runs between start and stop by the host's clock, to the end on the device.
+
+    devices: those that the work is known to run on; without any, and with CUDA in use, the
+    current one is waited for, as a closure may hold its tensors and launches alone take
+    almost no time.
+    """
+
+    def __init__(self, clock: Callable[[], float], devices: tuple[str, ...] = ()) -> None:
+        self.device = ",".join(devices) or None
+        self._clock = clock
+        self._devices = devices or (None,)
+        self._start = 0.0
+
+    def start(self) -> None:
+        synchronize(self._devices)
+        self._start = self._clock()
+
+    def stop(self) -> float:
+        synchronize(self._devices)
+        return self._clock() - self._start
 
 
 class _Series:
@@ -175,17 +202,43 @@ class _Series:
         self._args = args
         self._kwargs = kwargs
         self._clock = clock
+        self._watch: _HostWatch | EventWatch = _HostWatch(clock)
+
+    @property
+    def device(self) -> str | None:
+        """The CUDA device on which it was timed, or several; None for none that is known."""
+        return self._watch.device
+
+    def first_calls(self) -> None:
+        """Call it before any round, and find out on which device its tensors live.
+
+        One call, which may compile; on a device a few, so that its code may capture graphs.
+        """
+        cuda = cuda_in_use()
+        known = () if cuda is None else cuda_devices((self._fn, self._args, self._kwargs))
+        is_alone = len(known) == 1
+        result = call_aside(cuda, known[0], self._call) if is_alone else self._call()
+        # What the code itself made, or closed over in a way that cannot be seen, may be there.
+        cuda = cuda_in_use()
+        if cuda is None:
+            return
+        devices = tuple(sorted({*known, *cuda_devices(result)}))
+        if len(devices) == 1:
+            self._watch = EventWatch(cuda, devices[0])
+        else:
+            self._watch = _HostWatch(self._clock, devices)
+
+    def _call(self) -> object:
+        return self._fn(*self._args, **self._kwargs)
 
     def round(self) -> float:
         """Seconds per call over one round."""
         fn, args, kwargs = self._fn, self._args, self._kwargs
         calls = repeat(None, self.calls_per_round)
-        synchronize()
-        start = self._clock()
+        self._watch.start()
         for _ in calls:
             fn(*args, **kwargs)
-        synchronize()
-        return (self._clock() - start) / self.calls_per_round
+        return self._watch.stop() / self.calls_per_round
 
     def calibrate(self, time_limit_s: float) -> list[float]:
         """Grow the rounds of a short callable until the clock resolves them.
@@ -252,12 +305,13 @@ def quiet_process(threads: int) -> Iterator[None]:
             torch.set_num_threads(threads_before)
 
 
-def synchronize() -> None:
-    """Wait for what was launched on the current CUDA device.
+def synchronize(devices: Iterable[str | None] = (None,)) -> None:
+    """Wait for what was launched on these CUDA devices, by default on the current one.
 
     Wherever CUDA is in use, not only where an argument is on it: a model, or a closure,
     may hold the device's tensors, and launches alone take almost no time.
     """
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+    cuda = cuda_in_use()
+    if cuda is not None:
+        for device in devices:
+            cuda.synchronize(device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import Measurement, Samples
 from pytest_flopbudget.meters.fake import measured_as_fake, refuse_timing, stand_ins_for
 from pytest_flopbudget.meters.latency import LatencyTimer, samples_to_values
+from pytest_flopbudget.meters.rates import flops_by_dtype, with_rates
 from pytest_flopbudget.meters.region import Region
 
 
@@ -84,15 +86,21 @@ def time_call(
     fn: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    *,
+    has_utilization: bool = False,
 ) -> Measurement:
     """The measurement with the sampled metrics of further calls added to it.
 
+    has_utilization: whether to find the share of the machine's roof as well, which takes
+    one more call, and once in a process a tenth of a second for each dtype.
     Raises MeasureError for a call on fake tensors, which takes no time worth telling.
     """
     refuse_timing(fn, args, kwargs)
     samples: Samples = timer.measure(fn, *args, **kwargs)
     values = {**measurement.values, **samples_to_values(samples)}
-    return replace(measurement, values=values, samples=samples)
+    timed = replace(measurement, values=values, samples=samples)
+    count = partial(flops_by_dtype, fn, args, kwargs) if has_utilization else None
+    return with_rates(timed, samples, count)
 
 
 def with_backward(fn: Callable[..., Any]) -> Callable[..., Any]:

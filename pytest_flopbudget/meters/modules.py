@@ -227,6 +227,18 @@ class ModulePaths:
             above = frame.module()
             if above is not None and (child := self._child(above, module)) is not None:
                 return dotted(frame.path, child)
+        learnt = list(self._names)
+        path = self._search(module, stack)
+        if path is None and learnt:
+            # It may have come in, deep below, since those names were learnt. Whether it is found
+            # must not hang on its address, which may be that of the one whose place it took.
+            for key in learnt:
+                self._names.pop(key, None)  # unless another thread has just done so
+            path = self._search(module, stack)
+        return self._add_root(module) if path is None else path
+
+    def _search(self, module: nn.Module, stack: CallStack) -> str | None:
+        """The path of `module` below the modules in progress, the inner first, or a root."""
         for frame in reversed(stack.frames):
             above = frame.module()
             if above is None:
@@ -239,7 +251,7 @@ class ModulePaths:
         for root_path, root in self.roots:
             if (path := self._below(root_path, root, module)) is not None:
                 return path
-        return self._add_root(module)
+        return None
 
     def _child(self, above: nn.Module, module: nn.Module) -> str | None:
         """The name of `module` when it is a child of `above`, which is what most calls are to."""
@@ -259,6 +271,8 @@ class ModulePaths:
         """The path of `module` when it is `above` or lies below it."""
         if module is above:
             return path
+        if not above._modules:
+            return None
         ref, names = self._names.get(id(above), (None, {}))
         if ref is None or ref() is not above:
             # A module that stands in two places has the name of the first.
@@ -287,7 +301,10 @@ class ModulePaths:
         """Note which module owns each parameter of the root, for its gradient."""
         owned, has_lazy = owned_and_lazy(root_path, root)
         for (path, _), tensor in owned:
-            self._owners.setdefault(id(tensor), (weakref.ref(tensor), path))
+            known = self._owners.get(id(tensor))
+            if known is None or known[0]() is not tensor:
+                # Unknown, or at the address of another one, which is gone.
+                self._owners[id(tensor)] = (weakref.ref(tensor), path)
         if has_lazy:
             self._lazy.add(root_path)
         self._on_root(owned)

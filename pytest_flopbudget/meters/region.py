@@ -10,6 +10,7 @@ from torch import nn
 from pytest_flopbudget.core.measurement import Measurement, Value
 from pytest_flopbudget.core.metrics import METRICS
 from pytest_flopbudget.meters.allocator import AllocatorTrace
+from pytest_flopbudget.meters.cuda import CudaPeak
 from pytest_flopbudget.meters.dispatch import DispatchPass
 from pytest_flopbudget.meters.resident import ResidentPeak
 
@@ -18,8 +19,9 @@ class Region:
     """Measures what runs between enter and exit; read the measurement afterwards.
 
     root, memory, lines: as `DispatchPass` takes them.
-    process_memory: whether to take `allocator_peak` and `rss_peak` of this machine too.
-    Counting makes no tensors, so that both are the same as without it.
+    process_memory: whether to take `allocator_peak`, `rss_peak` and `cuda_peak_memory` of this
+    machine too.
+    Counting makes no tensors, so that all are the same as without it.
     """
 
     def __init__(
@@ -31,7 +33,7 @@ class Region:
         process_memory: bool = False,
     ) -> None:
         self._counting = DispatchPass(root, memory=memory, lines=lines)
-        self._process = (AllocatorTrace(), ResidentPeak()) if process_memory else None
+        self._process = (AllocatorTrace(), ResidentPeak(), CudaPeak()) if process_memory else None
 
     @property
     def has_process_memory(self) -> bool:
@@ -41,17 +43,19 @@ class Region:
     def __enter__(self) -> Region:
         self._counting.__enter__()
         if self._process is not None:
-            allocator, resident = self._process
+            allocator, resident, cuda = self._process
+            cuda.start()
             resident.start()
             allocator.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._process is not None:
-            allocator, resident = self._process
+            allocator, resident, cuda = self._process
             # First, as what the trace holds is read into memory when it stops.
             resident.stop()
             allocator.stop()
+            cuda.stop()
         self._counting.__exit__(*exception)
 
     def measurement(
@@ -61,10 +65,11 @@ class Region:
         counted = self._counting.measurement(name, is_partial=is_partial, output=output)
         if self._process is None:
             return counted
-        allocator, resident = self._process
+        allocator, resident, cuda = self._process
         found = {
             "allocator_peak": (allocator.peak, allocator.why_absent),
             "rss_peak": (resident.peak, resident.why_absent),
+            "cuda_peak_memory": (cuda.peak, cuda.why_absent),
         }
         if self._counting.is_threaded:
             found["allocator_peak"] = (None, "torch does not tell what its other threads take")

@@ -71,8 +71,12 @@ class Weights:
             for site, tensor in owned:
                 for part in [tensor] if _is_plain(tensor) else parts_of(tensor):
                     storage = storage_of(part)
-                    if storage is not None:
-                        self._labels.setdefault(storage._cdata, (weakref.ref(storage), site))
+                    if storage is None:
+                        continue
+                    known = self._labels.get(storage._cdata)
+                    if known is None or known[0]() is not storage:
+                        # Unknown, or at the address of another one, which is gone.
+                        self._labels[storage._cdata] = (weakref.ref(storage), site)
 
     def label(self, tensor: Tensor, storage: torch.UntypedStorage) -> Site | None:
         """The owner of the tensor's storage, if a root that was learnt owns it."""

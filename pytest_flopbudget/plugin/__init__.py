@@ -21,7 +21,7 @@ from pytest_flopbudget.plugin.fixtures import (
 from pytest_flopbudget.plugin.markers import declare_markers, has_marker
 from pytest_flopbudget.plugin.options import add_options, is_controller, read_options
 from pytest_flopbudget.plugin.state import COLLECTED, TURNS
-from pytest_flopbudget.session.channel import VARIABLE
+from pytest_flopbudget.session import variable
 
 if TYPE_CHECKING:
     from pytest_flopbudget.plugin.hooks import RunHooks
@@ -87,7 +87,7 @@ def _is_ours(item: pytest.Item) -> bool:
 
 def _takes_turns(config: pytest.Config) -> bool:
     """Whether this process is a worker of `flopbudget ab`, which is then told what to run."""
-    if VARIABLE not in os.environ:
+    if variable.TURNS not in os.environ:
         return False
     from pytest_flopbudget.plugin.turns import TurnHooks
     from pytest_flopbudget.session.turns import inherited_turns

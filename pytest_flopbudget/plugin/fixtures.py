@@ -83,10 +83,14 @@ def flop_counter() -> FlopCounter:
 
 @pytest.fixture
 def latency_timer() -> LatencyTimer:
-    """A timer: `latency_timer(fn, *args).median` is in seconds, with its interval."""
-    from pytest_flopbudget.meters.latency import LatencyTimer
+    """A timer: `latency_timer(fn, *args).median` is in seconds, with its interval.
 
-    return LatencyTimer()
+    No other test of this machine is timed at the same time.
+    """
+    from pytest_flopbudget.meters.latency import LatencyTimer
+    from pytest_flopbudget.session.lock import machine_lock
+
+    return LatencyTimer(exclusive=machine_lock)
 
 
 @pytest.fixture

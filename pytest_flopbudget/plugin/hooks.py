@@ -221,8 +221,7 @@ class RunHooks:
         for test in cut_off:
             self._run.receive(test)
         self._run.resolve_ratios(uncollected=uncollected_of(self._config))
-        is_enforced = self._options.mode == "enforce"
-        if is_enforced and self._run.late_failures and session.exitstatus == pytest.ExitCode.OK:
+        if self._late_failures() and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         self._report = self._whole_report(session)
         if self._options.is_reported and self._surroundings.turns is None:
@@ -241,18 +240,29 @@ class RunHooks:
         terminalreporter.ensure_newline()
         terminalreporter.section("compute budgets")
         terminalreporter.write_line(text.rstrip("\n"))
-        if self._options.mode == "enforce":
-            for verdict in self._run.late_failures:
-                for line in textwrap.wrap(verdict.reason, WIDTH, subsequent_indent="  "):
-                    terminalreporter.write_line(line, red=True)
+        for reason in self._late_failures():
+            for line in textwrap.wrap(reason, WIDTH, subsequent_indent="  "):
+                terminalreporter.write_line(line, red=True)
+
+    def _late_failures(self) -> list[str]:
+        """Why the run fails for what failed no test, where budgets are enforced."""
+        if self._options.mode != "enforce":
+            return []
+        reasons = [verdict.reason for verdict in self._run.late_failures]
+        if self._options.strict_latency:
+            reasons += [
+                f"{verdict.reason} (inconclusive fails the run: --flopbudget-strict-latency)"
+                for verdict in self._run.inconclusive()
+            ]
+        return reasons
 
     def _survey(self, settings: ProjectSettings) -> Surroundings:
         """What every test shares: the machine's names, the baseline."""
         machines: frozenset[str] = frozenset()
         if settings.machines:
-            from pytest_flopbudget.meters.machine import machine_facts, matching_machines
+            from pytest_flopbudget.meters.machine import machines_here
 
-            machines = matching_machines(machine_facts(), settings.machines)
+            machines = machines_here(settings.machines)
         baseline = self._baseline(settings)
         return Surroundings(
             latency=self._options.latency,

@@ -46,6 +46,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="when to time: auto, where a budget asks for it (default); always; never",
     )
     group.addoption(
+        "--flopbudget-strict-latency",
+        action="store_true",
+        help="fail the run also where a latency budget is inconclusive: where this machine could "
+        "not tell in the time given",
+    )
+    group.addoption(
         "--flopbudget-lines",
         action="store_true",
         help="keep the counts by source line too, and show the lines that spent the most; "
@@ -75,6 +81,7 @@ class Options:
     html: Path | None
     baseline: Path | None
     latency: str
+    strict_latency: bool
     lines: bool
     process_memory: bool
     update: bool
@@ -107,6 +114,7 @@ def read_options(config: pytest.Config) -> Options:
         html=path(option.flopbudget_html),
         baseline=path(option.flopbudget_baseline),
         latency=option.flopbudget_latency,
+        strict_latency=option.flopbudget_strict_latency,
         lines=option.flopbudget_lines,
         process_memory=option.flopbudget_process_memory,
         update=option.flopbudget_update,

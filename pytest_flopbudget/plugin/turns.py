@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Final
 
 import pytest
 
 from pytest_flopbudget.plugin.options import plain_id
 from pytest_flopbudget.plugin.state import RUN
 from pytest_flopbudget.session.turns import Turns
+
+_RAN_TO_ITS_END: Final = (
+    pytest.ExitCode.OK,
+    pytest.ExitCode.TESTS_FAILED,
+    pytest.ExitCode.NO_TESTS_COLLECTED,
+)
 
 
 class TurnHooks:
@@ -50,6 +57,11 @@ class TurnHooks:
         """Tell the conductor that the test has ended."""
         self._turns.end(plain_id(self._config, nodeid), why=self._why, untimed=self._untimed)
         self._why, self._untimed = "", {}
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Tell the conductor that no more tests come, where all of them had their turn."""
+        if exitstatus in _RAN_TO_ITS_END:
+            self._turns.finish()
 
 
 def _first_line(report: pytest.TestReport) -> str:

@@ -6,6 +6,7 @@ own, with a pattern or a value that nobody would have accepted: then none is off
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import islice, takewhile
@@ -13,7 +14,7 @@ from typing import Final
 
 from pytest_flopbudget.core.acceptance import KEY, parse_acceptances
 from pytest_flopbudget.core.comparison import BudgetChange, Delta
-from pytest_flopbudget.core.metrics import Kind, metric_named
+from pytest_flopbudget.core.metrics import Better, Kind, metric_named
 from pytest_flopbudget.core.quantity import exact, format_quantity
 from pytest_flopbudget.render.words import clean
 
@@ -22,6 +23,8 @@ MOST_CHANGES: Final = 50
 """As many lines as are read of one pull request."""
 
 _REASON: Final = "reason"
+"""What is offered in the place of one, and is none."""
+_SOME_REASON: Final = "it pays"
 _LONGEST_NAME: Final = 600
 _PLAIN: Final = frozenset("/._-:[]")
 _DIGITS: Final = (4, 5, 6)
@@ -50,18 +53,20 @@ def lines_for_over(deltas: Iterable[Delta]) -> tuple[str, ...]:
 
     At most 20; none for a limit on what was not measured.
     """
-    caps: dict[tuple[str, str, bool], Fraction] = {}
+    caps: dict[tuple[str, str, bool, bool], Fraction] = {}
     for delta in deltas:
         verdict = delta.verdict
         if verdict is None or verdict.value is None or verdict.bound is None:
             continue
         is_floor = exact(verdict.value) < exact(verdict.bound)
-        key = delta.place.test, delta.place.metric, is_floor
-        cap = _sure_end(delta, exact(verdict.value), is_floor=is_floor)
+        cap = _sure_change(delta)
+        key = delta.place.test, delta.place.metric, is_floor, cap is not None
+        if cap is None:
+            cap = _sure_end(delta, exact(verdict.value), is_floor=is_floor)
         caps[key] = (min if is_floor else max)(caps.get(key, cap), cap)
     lines = (
-        _line(_names(test), metric, cap, is_floor=is_floor)
-        for (test, metric, is_floor), cap in caps.items()
+        _line(_names(test), metric, cap, is_floor=is_floor, is_change=is_change)
+        for (test, metric, is_floor, is_change), cap in caps.items()
     )
     return tuple(islice(filter(None, lines), MOST_LINES))
 
@@ -72,6 +77,19 @@ def _sure_end(delta: Delta, value: Fraction, *, is_floor: bool) -> Fraction:
         return value
     end = delta.head.low if is_floor else delta.head.high
     return value if end is None else (min if is_floor else max)(value, exact(end))
+
+
+def _sure_change(delta: Delta) -> Fraction | None:
+    """In whole percent, the far end of a change beside the base; None where there is none.
+
+    It holds on every machine, as the time itself does not.
+    """
+    ratio = None if delta.timed is None else delta.timed.ratio
+    if ratio is None:
+        return None
+    if delta.metric.better is Better.HIGHER:
+        return Fraction(math.floor((1 / exact(ratio.high) - 1) * 100), 100)
+    return Fraction(math.ceil((exact(ratio.high) - 1) * 100), 100)
 
 
 def _by_file(tests: Iterable[str]) -> Iterator[list[str]]:
@@ -110,20 +128,28 @@ def _shortened(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[:half]}*{name[-half:]}"
 
 
-def _line(names: Iterable[str], metric: str, cap: Fraction | None, *, is_floor: bool) -> str:
+def _line(
+    names: Iterable[str],
+    metric: str,
+    cap: Fraction | None,
+    *,
+    is_floor: bool,
+    is_change: bool = False,
+) -> str:
     """The line, under the first of the names with which it is read as it is meant."""
     if clean(metric) != metric:
         return ""
     for name in names:
         if cap is None:
-            line = f"{KEY}: {name} removed - {_REASON}"
+            line = f"{KEY}: {name} removed - "
             if _is_read_as(line, name, "", None, is_floor=False):
-                return line
+                return f"{line}{_REASON}"
             continue
-        for text in _amounts(cap, metric, is_floor=is_floor):
-            line = f"{KEY}: {name} {metric} {'>=' if is_floor else '<='} {text} - {_REASON}"
+        percent = [f"{int(cap * 100):+d}%"]
+        for text in percent if is_change else _amounts(cap, metric, is_floor=is_floor):
+            line = f"{KEY}: {name} {metric} {'>=' if is_floor else '<='} {text} - "
             if _is_read_as(line, name, metric, cap, is_floor=is_floor):
-                return line
+                return f"{line}{_REASON}"
     return ""
 
 
@@ -141,10 +167,11 @@ def _amounts(cap: Fraction, metric: str, *, is_floor: bool) -> Iterator[str]:
 def _is_read_as(
     line: str, tests: str, metric: str, cap: Fraction | None, *, is_floor: bool
 ) -> bool:
-    found, _ = parse_acceptances(line)
+    """Whether the line, once a reason stands behind it, says this."""
+    found, _ = parse_acceptances(f"{line}{_SOME_REASON}")
     if len(found) != 1 or (found[0].tests, found[0].metric) != (tests, metric):
         return False
     if cap is None or found[0].cap is None:
-        return cap is None and found[0].cap is None and found[0].reason == _REASON
+        return cap is None and found[0].cap is None and found[0].reason == _SOME_REASON
     is_enough = found[0].cap <= cap if is_floor else found[0].cap >= cap
-    return is_enough and found[0].is_floor is is_floor and found[0].reason == _REASON
+    return is_enough and found[0].is_floor is is_floor and found[0].reason == _SOME_REASON

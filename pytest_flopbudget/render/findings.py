@@ -76,7 +76,9 @@ def _of_accepted(one: Accepted) -> Iterator[Finding]:
 
 def _of_delta(kind: str, weight: Weight, delta: Delta, more: str = "") -> Finding:
     message = on_legs(f"{explanation(delta)}{more}", delta.place.legs)
-    return Finding(kind=kind, weight=weight, message=message, place=delta.place)
+    # A limit may be broken by its ceiling and by its growth at once.
+    what = "" if delta.timed is None else "growth"
+    return Finding(kind=kind, weight=weight, message=message, place=delta.place, what=what)
 
 
 def _of_change(kind: str, weight: Weight, change: BudgetChange, message: str) -> Iterator[Finding]:

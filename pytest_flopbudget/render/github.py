@@ -9,7 +9,7 @@ from typing import Final
 from pytest_flopbudget.core.comparison import Comparison, Place, Standing
 from pytest_flopbudget.render.sentences import (
     BROKEN_BEFORE,
-    LABEL,
+    VERDICTS,
     accepted_words,
     incomplete_words,
     loosened_words,
@@ -20,15 +20,6 @@ from pytest_flopbudget.render.words import clean, explanation, names_of, plural,
 
 MOST: Final = 9
 """Annotations of one level: GitHub keeps ten a step, and the tenth counts the rest."""
-
-_VERDICTS: Final = {
-    Standing.WITHIN: "pass",
-    Standing.OVER: "fail",
-    Standing.NOTHING_MEASURED: "nothing-measured",
-    Standing.ACCEPTED: "accepted",
-    Standing.NEEDS_APPROVAL: "needs-approval",
-    Standing.INCOMPLETE: "incomplete",
-}
 
 _WAITING: Final = frozenset({Standing.NEEDS_APPROVAL, Standing.INCOMPLETE})
 """Where a loosened budget stands in the way by itself."""
@@ -47,12 +38,12 @@ class Annotation:
 
 
 def annotate(
-    comparison: Comparison, *, locate: Callable[[str], str] = str, label: str = LABEL
+    comparison: Comparison, *, locate: Callable[[str], str] = str, label: str = ""
 ) -> tuple[Annotation, ...]:
     """At most ten errors and ten warnings, of which the last counts those left out.
 
     locate: the path from the root of the repository, for one from the root of the run.
-    label: what lets the acceptances of a pull request count.
+    label: what lets the acceptances of a pull request count; empty where they come by --accept.
     """
     errors = list(_errors(comparison, label))
     kept = (*_capped(errors), *_capped(list(_warnings(comparison))))
@@ -62,7 +53,7 @@ def annotate(
 def outputs(comparison: Comparison) -> dict[str, str]:
     """What later steps of the job can read, by name."""
     return {
-        "verdict": _VERDICTS[comparison.standing],
+        "verdict": VERDICTS[comparison.standing],
         "over-budget": str(len(comparison.over)),
         "loosened": str(len(comparison.loosened)),
     }

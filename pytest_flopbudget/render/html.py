@@ -25,6 +25,7 @@ from pytest_flopbudget.render.elements import (
     page,
     table,
 )
+from pytest_flopbudget.render.html_ratios import timed_section
 from pytest_flopbudget.render.stylesheet import STYLE
 from pytest_flopbudget.render.words import (
     NOT_JUDGED,
@@ -79,6 +80,7 @@ def render_html(report: Report) -> str:
         _facts(report),
         element("h2", "Limits") if report.tests else "",
         _limits(report, names),
+        *timed_section(comparison, names),
         element("h2", "Tests") if any(_has_details(test) for test in report.tests) else "",
     ]
     for number, test in enumerate(report.tests):

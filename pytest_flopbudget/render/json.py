@@ -12,6 +12,7 @@ from pytest_flopbudget.core.budget_codec import limit_to_json, number_to_json, v
 from pytest_flopbudget.core.comparison import BudgetChange, Comparison, Delta, Entry, Place
 from pytest_flopbudget.core.measurement import Value
 from pytest_flopbudget.core.report import Git
+from pytest_flopbudget.core.side_by_side_codec import side_by_side_to_json, timed_to_json
 
 Json = dict[str, Any]
 
@@ -24,7 +25,6 @@ def render_json(comparison: Comparison) -> str:
         "head": _git(comparison.head_git),
         "loosened": _changes(comparison.loosened),
         "over": _deltas(comparison.over),
-        "failed": _deltas(comparison.failed),
         "warned": _deltas(comparison.warned),
         "changed": _deltas(comparison.changed),
         "tightened": _changes(comparison.tightened),
@@ -32,9 +32,15 @@ def render_json(comparison: Comparison) -> str:
         "new": _entries(comparison.new),
         "removed": _entries(comparison.removed),
         "not_measured": _entries(comparison.not_measured),
+        "failed": _deltas(comparison.failed),
         "renamed": [asdict(rename) for rename in comparison.renamed],
         "undecided": _deltas(comparison.undecided),
         "incomparable": _deltas(comparison.incomparable),
+        "timed": _deltas(comparison.timed),
+        "timings": [
+            _without_tests(side_by_side_to_json(one.run)) | {"legs": list(one.legs)}
+            for one in comparison.timings
+        ],
         "uncounted": [
             {
                 **_place(row.place),
@@ -54,6 +60,7 @@ def render_json(comparison: Comparison) -> str:
                 "metric": one.acceptance.metric,
                 "cap": number_to_json(one.acceptance.cap),
                 "is_floor": one.acceptance.is_floor,
+                "is_change": one.acceptance.is_change,
                 "reason": one.acceptance.reason,
                 "line": one.acceptance.line,
                 "set_by": one.acceptance.set_by,
@@ -67,6 +74,11 @@ def render_json(comparison: Comparison) -> str:
         "missing_legs": list(comparison.missing_legs),
     }
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
+
+
+def _without_tests(timings: Json) -> Json:
+    """How the times were taken; what came of it stands at each place."""
+    return {key: value for key, value in timings.items() if key != "tests"}
 
 
 def _git(git: Git | None) -> Json:
@@ -98,6 +110,7 @@ def _deltas(deltas: Iterable[Delta]) -> list[Json]:
             "movers": _shares(delta.movers),
             "spenders": _shares(delta.spenders),
             "history": list(delta.history),
+            "timed": timed_to_json(delta.timed) if delta.timed else None,
         }
         for delta in deltas
     ]

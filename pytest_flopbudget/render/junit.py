@@ -144,6 +144,7 @@ def _values(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
         comparison.warned,
         accepted,
         comparison.pre_existing,
+        comparison.timed,
         comparison.undecided,
         comparison.changed,
         comparison.incomparable,
@@ -153,6 +154,11 @@ def _values(comparison: Comparison) -> Iterator[tuple[str, str, str]]:
             region = f"{delta.place.region}: " if delta.place.region else ""
             key = on_legs(f"{region}{delta.place.metric}", delta.place.legs)
             yield key, delta.place.test, str(delta.head.value)
+    for delta in comparison.timed:
+        if delta.timed is not None and delta.timed.ratio is not None:
+            region = f"{delta.place.region}: " if delta.place.region else ""
+            key = on_legs(f"{region}time beside the base", delta.place.legs)
+            yield key, delta.place.test, str(delta.timed.ratio.estimate)
 
 
 def _named(test: str, file: str) -> tuple[str, str]:

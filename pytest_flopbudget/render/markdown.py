@@ -15,25 +15,31 @@ from pytest_flopbudget.core.comparison import (
     Place,
     Standing,
 )
-from pytest_flopbudget.core.metrics import metric_named
-from pytest_flopbudget.core.quantity import format_quantity
 from pytest_flopbudget.render.accepting import MOST_CHANGES, lines_for_change, lines_for_over
 from pytest_flopbudget.render.escaping import anchor, cell, sentence
 from pytest_flopbudget.render.layout import Block, fitted
-from pytest_flopbudget.render.sentences import LABEL
+from pytest_flopbudget.render.ratios import (
+    RatioRow,
+    judged_amounts,
+    judged_base,
+    ratio_rows,
+    timing_causes,
+    timing_facts,
+)
+from pytest_flopbudget.render.sentences import LABEL, VERDICTS, cap_words, notes_beside
 from pytest_flopbudget.render.trend import trend
 from pytest_flopbudget.render.words import (
     causes_of,
     change_of,
     change_words,
     commit_of,
+    entries_beside,
     headline,
     names_of,
     percent,
     plural,
     sides,
     timings_of,
-    value_and_bound,
     values_of,
     with_region,
 )
@@ -46,6 +52,8 @@ SUMMARY_BYTES: Final = 1_000_000
 Names = dict[str, str]
 
 _BAR: Final = 10
+_MOST_TIMED: Final = 10
+"""Rows of times that are shown in any case."""
 _MOST_LEGS: Final = 6
 """Legs that a row names; the rest are counted."""
 _DELTA: Final = "\N{GREEK CAPITAL LETTER DELTA}"
@@ -64,7 +72,8 @@ class _About:
     """What a page says of the run, beside what was compared."""
 
     is_fork: bool = False
-    label: str = LABEL
+    label: str
+    """Empty where no label lets the lines count, but who gives them."""
 
 
 def render_comment(
@@ -91,9 +100,12 @@ def render_comment(
 
 
 def render_markdown(
-    comparison: Comparison, *, max_bytes: int = SUMMARY_BYTES, label: str = LABEL
+    comparison: Comparison, *, max_bytes: int = SUMMARY_BYTES, label: str = ""
 ) -> str:
-    """The same without the hidden lines, as for a job summary."""
+    """The same without the hidden lines, as for a job summary.
+
+    label: as in a comment; empty outside of GitHub, where lines are given with --accept.
+    """
     return fitted(list(_blocks(comparison, _About(label=label))), max_bytes)
 
 
@@ -109,6 +121,7 @@ def _blocks(comparison: Comparison, about: _About) -> Iterator[Block]:
     yield _to_accept(c.over, about.label)
     yield _judged(names, "Over, only warned of", c.warned)
     yield _accepted(names, c.accepted)
+    yield from _timed(names, c)
     yield _folded(_judged(names, "", c.pre_existing), "Over budget on the base too")
     moved = _moved_elsewhere(c)
     bounded = [delta for delta in moved if delta.is_budgeted]
@@ -120,8 +133,8 @@ def _blocks(comparison: Comparison, about: _About) -> Iterator[Block]:
     yield _folded(_budgets(names, c.tightened), "Budgets tightened")
     yield _folded(_budgets(names, c.added), "Budgets added")
     yield _folded(_entries(names, c.new), "New")
-    yield _folded(_entries(names, c.removed), "Removed")
-    yield _folded(_entries(names, c.not_measured), "Not measured")
+    yield _folded(_entries(names, entries_beside(c, c.removed)), "Removed")
+    yield _folded(_entries(names, entries_beside(c, c.not_measured)), "Not measured")
     yield _folded(_renamed(c), "Renamed")
     yield _folded(_undecided(names, c.undecided), "Not decided")
     yield _folded(_uncounted(names, c), "Uncounted operators")
@@ -139,8 +152,8 @@ def _blocks(comparison: Comparison, about: _About) -> Iterator[Block]:
 def _title(comparison: Comparison) -> Block:
     commits = sides(comparison)
     return Block(
-        head=f"### {_ICONS[comparison.standing]} Compute budget: {headline(comparison)}"
-        + (f" ({cell(commits)})" if commits else ""),
+        head=f"### {_ICONS[comparison.standing]} Compute budget: {VERDICTS[comparison.standing]}"
+        f" \N{MIDDLE DOT} {headline(comparison)}" + (f" ({cell(commits)})" if commits else ""),
         is_fixed=True,
     )
 
@@ -182,6 +195,11 @@ def _caution(names: Names, changes: Sequence[BudgetChange], label: str) -> Itera
 def _how(label: str, count: int) -> str:
     """What to do so that the lines below accept what they stand for."""
     lines = "the line" if count == 1 else "the lines"
+    if not label:
+        return (
+            f"To accept that, put {lines} below into the text that is given with `--accept`, "
+            "with your reason at the end:"
+        )
     return (
         f"To accept that, put the label {cell(label)} on the pull request, and {lines} below "
         "into its description, with your reason at the end; then run the job again:"
@@ -202,11 +220,8 @@ def _incomplete(legs: Sequence[str]) -> Iterator[Block]:
 
 
 def _notes(comparison: Comparison) -> Block:
-    told = tuple(f"leg {leg} is missing:" for leg in comparison.missing_legs)
-    notes = [note for note in comparison.notes if not note.startswith(told)]
-    return Block(
-        head="> [!NOTE]", rows=tuple(f"> - {sentence(note)}" for note in notes), row_prefix="> "
-    )
+    rows = tuple(f"> - {sentence(note)}" for note in notes_beside(comparison))
+    return Block(head="> [!NOTE]", rows=rows, row_prefix="> ")
 
 
 def _moved_elsewhere(comparison: Comparison) -> list[Delta]:
@@ -236,12 +251,13 @@ def _judged(names: Names, title: str, deltas: Sequence[Delta]) -> Block:
     for delta in deltas:
         if delta.verdict is None:
             continue
-        value, bound = value_and_bound(delta.verdict, delta.limit)
+        value, bound = judged_amounts(delta)
         why = causes_of(delta) if delta.verdict.value is not None else (delta.verdict.reason,)
+        why = timing_causes(delta) or why
         rows.append(
             _row(
                 *_name(names, delta.place),
-                values_of(delta)[0],
+                judged_base(delta),
                 value,
                 change_of(delta),
                 bound,
@@ -275,8 +291,7 @@ def _accepted(names: Names, every: Sequence[Accepted]) -> Block:
         acceptance = one.acceptance
         cap = "gone"
         if acceptance.cap is not None:
-            amount = format_quantity(acceptance.cap, metric_named(acceptance.metric).dimension)
-            cap = f"{'>=' if acceptance.is_floor else '<='} {amount}"
+            cap = f"{'>=' if acceptance.is_floor else '<='} {cap_words(acceptance)}"
         rows.append(
             _row(
                 *_what(names, one),
@@ -327,6 +342,35 @@ def _entries(names: Names, entries: Sequence[Entry]) -> Block:
         for entry in entries
     ]
     return _table("", ("Test", "Why", "Budget"), rows)
+
+
+def _timed(names: Names, comparison: Comparison) -> Iterator[Block]:
+    """What was timed beside the base: in the open what says something, and few rows in any case."""
+    rows = ratio_rows(comparison)
+    is_short = len(rows) <= _MOST_TIMED
+    shown = [row for row in rows if is_short or row.is_telling]
+    hidden = [row for row in rows if not (is_short or row.is_telling)]
+    yield _ratios(names, "Timed beside the base", shown)
+    yield _folded(_ratios(names, "", hidden), "Timed beside the base, and not slower")
+    facts = tuple(f"- {sentence(fact)}" for fact in timing_facts(comparison))
+    yield _folded(Block(rows=facts), "How the times were taken")
+
+
+def _ratios(names: Names, title: str, rows: Sequence[RatioRow]) -> Block:
+    cells = (
+        _row(
+            *_name(names, row.delta.place),
+            row.base,
+            row.head,
+            row.change,
+            row.interval + (f"<br>wall {row.wall}" if row.wall else ""),
+            row.noise,
+            row.verdict + (", not gated" if row.is_unstable else ""),
+        )
+        for row in rows
+    )
+    columns = ("Test", "Metric", "Base", "PR", _DELTA, "Interval, %", "Noise", "Verdict")
+    return _table(title, columns, cells)
 
 
 def _undecided(names: Names, deltas: Sequence[Delta]) -> Block:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import Final
 
+from pytest_flopbudget.core.acceptance import Acceptance
 from pytest_flopbudget.core.comparison import Accepted, BudgetChange, Comparison, Standing
 from pytest_flopbudget.core.metrics import metric_named
-from pytest_flopbudget.core.quantity import format_quantity
+from pytest_flopbudget.core.quantity import format_change, format_quantity
 from pytest_flopbudget.render.accepting import lines_for_change
 from pytest_flopbudget.render.words import change_words, clean, explanation, plural, with_region
 
 LABEL: Final = "flopbudget-accept"
 """The label without which no line of a pull request accepts anything."""
+
+VERDICTS: Final = {
+    Standing.WITHIN: "pass",
+    Standing.OVER: "fail",
+    Standing.NOTHING_MEASURED: "nothing-measured",
+    Standing.ACCEPTED: "accepted",
+    Standing.NEEDS_APPROVAL: "needs-approval",
+    Standing.INCOMPLETE: "incomplete",
+}
+"""The whole in a word, wherever a gate says it."""
 
 BROKEN_BEFORE: Final = "the base breaks it too"
 
@@ -58,21 +69,34 @@ def acceptance_words(one: Accepted) -> str:
     line = one.acceptance
     upto = ""
     if line.cap is not None:
-        dimension = metric_named(line.metric).dimension
-        upto = f" {'down' if line.is_floor else 'up'} to {format_quantity(line.cap, dimension)}"
+        upto = f" {'down' if line.is_floor else 'up'} to {cap_words(line)}"
     by = f" (label set by {line.set_by})" if line.set_by else ""
     return clean(f"accepted{upto}: {line.reason}{by}")
 
 
-def way_out(change: BudgetChange, *, label: str = LABEL) -> str:
-    """What to do for the change to pass: take it back, or a label and this line."""
+def cap_words(line: Acceptance) -> str:
+    """The value up to which it accepts, in the unit in which it was written."""
+    if line.cap is None:
+        return ""
+    if line.is_change:
+        return format_change(1, 1 + line.cap)
+    return format_quantity(line.cap, metric_named(line.metric).dimension)
+
+
+def way_out(change: BudgetChange, *, label: str = "") -> str:
+    """What to do for the change to pass: take it back, or this line.
+
+    label: what makes the lines of a pull request count; empty where they are given by --accept.
+    """
     lines = lines_for_change(change, most=1)
     if not lines:
         return "take it back: no line can name it"
-    return (
-        f"take it back, or have it accepted: label {label}, and a line in the description: "
-        f"{lines[0]}"
+    where = (
+        f"label {label}, and a line in the description"
+        if label
+        else "a line in the text given with --accept"
     )
+    return f"take it back, or have it accepted: {where}: {lines[0]}"
 
 
 def incomplete_words(comparison: Comparison) -> tuple[str, ...]:
@@ -85,6 +109,12 @@ def incomplete_words(comparison: Comparison) -> tuple[str, ...]:
     return tuple(
         clean(f"Leg {name} is missing: its job failed, or left no report") for name in names
     )
+
+
+def notes_beside(comparison: Comparison) -> list[str]:
+    """The notes, without those of missing legs, which are told of above all."""
+    told = tuple(f"leg {leg} is missing:" for leg in comparison.missing_legs)
+    return [note for note in comparison.notes if not note.startswith(told)]
 
 
 def older_words(comparison: Comparison) -> str:

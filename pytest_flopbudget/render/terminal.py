@@ -13,17 +13,19 @@ from pytest_flopbudget.core.metrics import METRICS, UNCOUNTED, Kind, metric_name
 from pytest_flopbudget.core.pairing import limit_of
 from pytest_flopbudget.core.report import Report, TestReport
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
-from pytest_flopbudget.render.accepting import lines_for_change
+from pytest_flopbudget.render.accepting import MOST_CHANGES, lines_for_change, lines_for_over
+from pytest_flopbudget.render.ratios import COLUMNS, TITLE, ratio_rows, timing_facts
 from pytest_flopbudget.render.sentences import (
-    LABEL,
     accepted_words,
     incomplete_words,
+    notes_beside,
     older_words,
     on_legs,
 )
 from pytest_flopbudget.render.words import (
     NOT_JUDGED,
     TOO_LOW,
+    UNSTEADY,
     amount,
     causes_of,
     change_of,
@@ -31,6 +33,7 @@ from pytest_flopbudget.render.words import (
     clean,
     cut,
     digits_or_interval,
+    entries_beside,
     explanation,
     headline,
     leading_metric,
@@ -79,8 +82,12 @@ def render_summary(report: Report, *, width: int = WIDTH) -> str:
     return "\n".join(lines)
 
 
-def render_comparison(comparison: Comparison, *, width: int = WIDTH) -> str:
-    """What the change did: the loosened budgets first, then what is over, then what moved."""
+def render_comparison(comparison: Comparison, *, is_gate: bool = False, width: int = WIDTH) -> str:
+    """What the change did: the loosened budgets first, then what is over, then what moved.
+
+    is_gate: whether what is wrong can be accepted; then the lines for that are offered, each
+    as one line however long it is, so that it can be copied.
+    """
     names = names_of(comparison)
     title = headline(comparison) + (f"  ({s})" if (s := sides(comparison)) else "")
     lines = _wrapped(title, width)
@@ -89,15 +96,14 @@ def render_comparison(comparison: Comparison, *, width: int = WIDTH) -> str:
     lines += _section("INCOMPLETE", incomplete_words(comparison), width)
     lines += _budget_section("LOOSENED BUDGETS", comparison.loosened, names, width)
     lines += _delta_section("over budget", comparison.over, names, width)
-    if comparison.standing is Standing.NEEDS_APPROVAL:
-        title = f"to have that accepted: label {LABEL}, and in the description"
-        offered = [line for c in comparison.loosened for line in lines_for_change(c, most=1)]
-        lines += _section(title, offered, width)
+    if is_gate:
+        lines += _to_accept(comparison)
     lines += _section("accepted", [accepted_words(one) for one in comparison.accepted], width)
     lines += _delta_section("over, only warned of", comparison.warned, names, width)
     lines += _delta_section(
         "over on the base too, and no less", comparison.pre_existing, names, width
     )
+    lines += _timed_section(comparison, names, width)
     shown, hidden = _telling(comparison)
     lines += _delta_section("changed", shown, names, width)
     if hidden:
@@ -109,7 +115,7 @@ def render_comparison(comparison: Comparison, *, width: int = WIDTH) -> str:
         ("removed", comparison.removed),
         ("not measured", comparison.not_measured),
     ):
-        lines += _entry_section(title, entries, names, width)
+        lines += _entry_section(title, entries_beside(comparison, entries), names, width)
     renames = [f"{clean(r.before)} -> {clean(r.after)}" for r in comparison.renamed]
     lines += _section("renamed", renames, width)
     lines += _undecided_section(comparison, names, width)
@@ -117,6 +123,16 @@ def render_comparison(comparison: Comparison, *, width: int = WIDTH) -> str:
     if comparison.standing is Standing.NOTHING_MEASURED:
         lines += ["", "Nothing was measured."]
     return "\n".join(lines) + "\n"
+
+
+def _to_accept(comparison: Comparison) -> list[str]:
+    """The lines that accept what is loosened and what is over, as they are to be copied."""
+    offered = [line for c in comparison.loosened for line in lines_for_change(c, most=1)]
+    offered += lines_for_over(comparison.over)
+    if not offered:
+        return []
+    title = "to have that accepted, in the text given with --accept, with your reason"
+    return ["", title, *(f"  {line}" for line in dict.fromkeys(offered[:MOST_CHANGES]))]
 
 
 def _telling(comparison: Comparison) -> tuple[list[Delta], int]:
@@ -223,6 +239,8 @@ def _remarks(test: TestReport, name: str, width: int, *, is_enforced: bool) -> I
         label = with_region(name, m.name)
         if m.is_partial:
             yield from _wrapped(f"{label}: {NOT_JUDGED}", width)
+        if m.samples is not None and not m.samples.is_steady:
+            yield from _wrapped(f"{label}: {UNSTEADY}", width)
         metric = leading_metric(m)
         if m.lines and metric is not None:
             total = Counts.total(row.counts for row in m.lines)
@@ -357,6 +375,27 @@ def _entry_section(
     return _section(title, items, width)
 
 
+def _timed_section(comparison: Comparison, names: dict[str, str], width: int) -> list[str]:
+    """A line for each region that was timed beside the base, and how that was done."""
+    known = ratio_rows(comparison)
+    if not known:
+        return []
+    rows = [COLUMNS]
+    for row in known:
+        place = row.delta.place
+        name = on_legs(with_region(names[place.test], place.region), place.legs)
+        rows.append((name, row.times, row.change, row.interval, row.noise, row.verdict))
+    lines = ["", TITLE, *(f"  {line}" for line in _table(rows, width - 2))]
+    for row in known:
+        if row.wall:
+            name = with_region(names[row.delta.place.test], row.delta.place.region)
+            lines += _wrapped(f"  {name}: by wall time {row.wall}", width)
+    return [
+        *lines,
+        *(one for fact in timing_facts(comparison) for one in _wrapped(f"  {fact}", width)),
+    ]
+
+
 def _undecided_section(comparison: Comparison, names: dict[str, str], width: int) -> list[str]:
     lines = _section(
         "not decided",
@@ -367,7 +406,8 @@ def _undecided_section(comparison: Comparison, names: dict[str, str], width: int
     for delta in timings_of(comparison):
         base, head = values_of(delta)
         name = with_region(names[delta.place.test], delta.place.region)
-        items.append(f"{name}: {delta.place.metric} was {base}, is {head}")
+        was = "" if delta.base is None else f"was {base}, "
+        items.append(f"{name}: {delta.place.metric} {was}is {head}")
     lines += _section("two separate runs, so not compared", items, width)
     uncounted = [
         f"{with_region(names[row.place.test], row.place.region)}: {_operator(row.operator)}"
@@ -382,7 +422,7 @@ def _facts_section(comparison: Comparison, width: int) -> list[str]:
         for fact in (*comparison.machine_changes, *comparison.version_changes)
     ]
     lines = _section("another machine or other versions", facts, width)
-    lines += _section("notes", [clean(note) for note in comparison.notes], width)
+    lines += _section("notes", [clean(note) for note in notes_beside(comparison)], width)
     if comparison.unchanged:
         lines += ["", f"{plural(len(comparison.unchanged), 'test')} unchanged"]
     return lines

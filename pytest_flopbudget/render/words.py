@@ -20,10 +20,12 @@ from pytest_flopbudget.core.measurement import Counts, Measurement, Samples, Val
 from pytest_flopbudget.core.metrics import Better, Dimension, Kind, metric_named
 from pytest_flopbudget.core.quantity import format_change, format_pair, format_quantity
 from pytest_flopbudget.core.report import Git
+from pytest_flopbudget.core.timings import change_beside_base
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict
 
 ELLIPSIS: Final = "\N{HORIZONTAL ELLIPSIS}"
 NOT_JUDGED: Final = "raised before its end, not judged"
+UNSTEADY: Final = "its latency was still drifting when the warm-up had to end"
 TOO_LOW: Final = "the counts above are too low"
 
 _LEADING: Final = ("flops", "int_ops", "bytes_moved")
@@ -94,9 +96,10 @@ def digits_or_interval(value: Value, metric: str) -> str:
 
 def samples_words(samples: Samples) -> str:
     """How the latencies of one measurement were taken."""
+    place = f"on {clean(samples.device)}, " if samples.device else ""
     return (
         f"latency: {plural(samples.rounds, 'round')}, {plural(samples.threads, 'thread')}, "
-        f"intervals at {percent(samples.confidence)}"
+        f"{place}intervals at {percent(samples.confidence)}"
         + ("" if samples.is_steady else ", never steady")
     )
 
@@ -136,6 +139,9 @@ def change_of(delta: Delta) -> str:
     head = head_value(delta)
     if delta.base is None or head is None:
         return "-"
+    if (beside := change_beside_base(delta)) is not None:
+        # The paired turns know it better than the two medians do.
+        return format_change(1, 1 + beside)
     return format_change(delta.base.value, head)
 
 
@@ -158,7 +164,9 @@ def explanation(delta: Delta) -> str:
     if delta.verdict is None:
         return ""
     text = delta.verdict.reason
-    if delta.base is not None and delta.verdict.outcome is not Outcome.REGRESSED:
+    # What was timed beside the base says itself what that took.
+    is_told = delta.verdict.outcome is Outcome.REGRESSED or delta.timed is not None
+    if delta.base is not None and not is_told:
         text += f"; on the base {values_of(delta)[0]} ({change_of(delta)})"
         if delta.movers:
             text += f", moved by {', '.join(causes_of(delta))}"
@@ -180,7 +188,15 @@ def names_of(comparison: Comparison) -> dict[str, str]:
     """A short name for the id of each test that the comparison speaks of."""
     c = comparison
     placed: list[Delta | Entry | UncountedRow] = [*c.over, *c.warned, *c.changed, *c.pre_existing]
-    placed += [*c.undecided, *c.incomparable, *c.new, *c.removed, *c.not_measured, *c.uncounted]
+    placed += [
+        *c.timed,
+        *c.undecided,
+        *c.incomparable,
+        *c.new,
+        *c.removed,
+        *c.not_measured,
+        *c.uncounted,
+    ]
     placed += [one.delta for one in c.accepted if one.delta]
     accepted = [one.change for one in c.accepted if one.change]
     changes = (*c.loosened, *c.tightened, *c.added, *accepted)
@@ -189,12 +205,32 @@ def names_of(comparison: Comparison) -> dict[str, str]:
 
 
 def timings_of(comparison: Comparison) -> list[Delta]:
-    """The sampled metrics worth a row: what a budget bounds, and else the median alone."""
+    """What two runs cannot compare and is worth a row: what a budget bounds, and the median.
+
+    On two machines that is what an allocator makes of a program as well.
+    """
     return [
         delta
         for delta in comparison.incomparable
-        if delta.metric.kind is Kind.SAMPLED
-        and (delta.is_budgeted or delta.place.metric == "latency")
+        if (delta.metric.kind is Kind.SAMPLED and delta.place.metric == "latency")
+        or (delta.is_budgeted and not delta.metric.unfit)
+    ]
+
+
+def entries_beside(comparison: Comparison, entries: Iterable[Entry]) -> list[Entry]:
+    """Those that are not told of already, as a test that is no longer held to its budget is."""
+    accepted = [one.change for one in comparison.accepted if one.change]
+    told: dict[str, list[tuple[str, ...]]] = {}
+    for change in (*comparison.loosened, *accepted):
+        for test in change.tests if change.what == "test" else ():
+            told.setdefault(test, []).append(change.legs)
+    return [
+        entry
+        for entry in entries
+        if not any(
+            not legs or (entry.place.legs and {*entry.place.legs} <= {*legs})
+            for legs in told.get(entry.place.test, ())
+        )
     ]
 
 
@@ -209,8 +245,8 @@ def headline(comparison: Comparison) -> str:
         (loosened, "budget loosened" if loosened == 1 else "budgets loosened"),
         (len(comparison.warned), "warned of"),
         (len(comparison.accepted), "accepted"),
-        (sum(d.growth < 0 for d in comparison.changed if d.is_budgeted), "improved"),
-        (len(comparison.not_measured), "not measured"),
+        (_improved(comparison), "improved"),
+        (len(entries_beside(comparison, comparison.not_measured)), "not measured"),
         (len(comparison.pre_existing), "over on the base too"),
     )
     parts = [f"{count} {word}" for count, word in counts if count]
@@ -219,6 +255,12 @@ def headline(comparison: Comparison) -> str:
     elif comparison.limits_within or not parts:
         parts.append(f"{comparison.limits_within} within budget")
     return " \N{MIDDLE DOT} ".join(parts)
+
+
+def _improved(comparison: Comparison) -> int:
+    """How many budgeted numbers got better, of the times those that did so beyond doubt."""
+    faster = sum(d.timed.is_faster for d in comparison.timed if d.timed)
+    return faster + sum(d.growth < 0 for d in comparison.changed if d.is_budgeted)
 
 
 def sides(comparison: Comparison) -> str:

@@ -12,8 +12,6 @@ from typing import Any, Final
 
 from pytest_flopbudget.core.errors import FlopBudgetError
 
-VARIABLE: Final = "FLOPBUDGET_TURNS"
-"""Names the two file descriptors of a worker's channel: read here, write there."""
 _AT_ONCE: Final = 1 << 16
 
 

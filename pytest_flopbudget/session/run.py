@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_flopbudget.core.report import Git, Report, TestOutcome, TestReport
 from pytest_flopbudget.core.settings import ProjectSettings
-from pytest_flopbudget.core.verdicts import Outcome, Verdict, failures
+from pytest_flopbudget.core.verdicts import Outcome, Verdict, failures, inconclusive
 from pytest_flopbudget.session.references import find_references
 
 
@@ -86,6 +86,12 @@ class BudgetRun:
                 outcome=TestOutcome.OVER_BUDGET if is_over else test.outcome,
             )
         self.late_failures = tuple(broken)
+
+    def inconclusive(self) -> Iterator[Verdict]:
+        """The verdicts that this machine could not tell, of the tests that passed."""
+        for test in self.tests.values():
+            if test.outcome is TestOutcome.PASSED:
+                yield from inconclusive(test.verdicts)
 
     def report(self, *, selection: Sequence[str], git: Git | None, is_interrupted: bool) -> Report:
         """The report of the whole run, as it stands.

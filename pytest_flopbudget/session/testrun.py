@@ -9,12 +9,19 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_flopbudget.core.budgets import Budget, Limit
-from pytest_flopbudget.core.errors import MeasureError, nearest
+from pytest_flopbudget.core.errors import LockError, MeasureError, nearest
 from pytest_flopbudget.core.fields import LARGEST_NUMBER
 from pytest_flopbudget.core.judging import Context, judge_test
 from pytest_flopbudget.core.machine import machine_difference
 from pytest_flopbudget.core.measurement import Measurement, Value
-from pytest_flopbudget.core.metrics import METRICS, NOT_MEASURED_YET, Better, Kind, metric_named
+from pytest_flopbudget.core.metrics import (
+    METRICS,
+    NOT_MEASURED_YET,
+    Better,
+    Kind,
+    Metric,
+    metric_named,
+)
 from pytest_flopbudget.core.reasons import who
 from pytest_flopbudget.core.report import TestOutcome, TestReport
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
@@ -221,7 +228,16 @@ class TestRun:
             return
         try:
             with machine_lock():
-                timed = time_call(counted, _timer(), fn, args, kwargs)
+                timed = time_call(
+                    counted,
+                    _timer(),
+                    fn,
+                    args,
+                    kwargs,
+                    has_utilization=self._wants_utilization(counted.name),
+                )
+        except LockError as error:
+            self.cannot_repeat(counted.name, str(error))
         except Exception as error:
             told = str(error).partition("\n")[0]
             why = f"called again, it raised {type(error).__name__}: {told}"
@@ -236,7 +252,13 @@ class TestRun:
         when = self._surroundings.latency
         if when != "auto":
             return when == "always"
-        return self._is_bounded(region, Kind.SAMPLED)
+        return self._is_bounded(region, lambda metric: metric.kind is Kind.SAMPLED)
+
+    def _wants_utilization(self, region: str) -> bool:
+        """Whether a timed region is to be held to this machine's roof, which costs more calls."""
+        return self._surroundings.latency == "always" or self._is_bounded(
+            region, lambda metric: metric.name == "utilization"
+        )
 
     def _measuring(self, name: str) -> Region:
         """What measures a block as this region."""
@@ -247,12 +269,14 @@ class TestRun:
         )
 
     def _wants_process_memory(self, region: str) -> bool:
-        return self._surroundings.process_memory or self._is_bounded(region, Kind.MACHINE)
+        return self._surroundings.process_memory or self._is_bounded(
+            region, lambda metric: metric.kind is Kind.MACHINE
+        )
 
-    def _is_bounded(self, region: str, kind: Kind) -> bool:
-        """Whether a budget asks for a metric of this kind, of this region and machine."""
+    def _is_bounded(self, region: str, is_meant: Callable[[Metric], bool]) -> bool:
+        """Whether a budget of this region asks for such a metric, on this machine."""
         return any(
-            metric_named(limit.metric).kind is kind
+            is_meant(metric_named(limit.metric))
             and (limit.on is None or limit.on in self._surroundings.machines)
             for budget in self._test.budgets
             if budget.region == region

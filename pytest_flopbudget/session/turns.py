@@ -5,12 +5,14 @@ What is said, a line of JSON each, between the worker and the process that condu
     conductor   {"tests": {ID: [REGION, ...], ...}}        once, before anything is collected
     worker      {"ready": REGION, "test": ID, "is_call": BOOL, "is_traced": BOOL}
     conductor   {"calls": N} or {"go": "on"}               N calls in one slice, or the test's end
-    worker      {"ran": [N, WALL_S, CPU_S]} or {"raised": TEXT}
+    worker      {"ran": [N, WALL_S, CPU_S, QUEUED_S]} or {"raised": TEXT}
     worker      {"end": ID, "why": TEXT, "untimed": {REGION: TEXT}, "modules": {NAME: FILE}}
+    worker      the same, with an empty ID                 once, when no more tests come
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
@@ -18,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from pytest_flopbudget.session.channel import VARIABLE, Channel
+from pytest_flopbudget.session.channel import Channel, ChannelClosedError
+from pytest_flopbudget.session.variable import TURNS
 
 if TYPE_CHECKING:
     from pytest_flopbudget.meters.slices import SliceTimer
@@ -84,6 +87,11 @@ class Turns:
             {"end": test_id, "why": why, "untimed": dict(untimed), "modules": self._new_modules()}
         )
 
+    def finish(self) -> None:
+        """Tell that no more tests come. A conductor that has heard enough is gone by then."""
+        with contextlib.suppress(ChannelClosedError):
+            self.end("", why="", untimed={})
+
     def _new_modules(self) -> dict[str, str]:
         """Where each module is from that was imported since this was last asked for.
 
@@ -107,7 +115,7 @@ def _answer(timer: SliceTimer, calls: int) -> dict[str, Any]:
     except Exception as error:
         told = str(error).partition("\n")[0]
         return {"raised": f"{type(error).__name__}: {told}"}
-    return {"ran": [taken.calls, taken.wall_s, taken.cpu_s]}
+    return {"ran": [taken.calls, taken.wall_s, taken.cpu_s, taken.queued_s]}
 
 
 def inherited_turns(environ: MutableMapping[str, str] = os.environ) -> Turns | None:
@@ -115,7 +123,7 @@ def inherited_turns(environ: MutableMapping[str, str] = os.environ) -> Turns | N
 
     The variable is taken out, as a process that a test starts is no worker.
     """
-    text = environ.pop(VARIABLE, "")
+    text = environ.pop(TURNS, "")
     if not text:
         return None
     reader, _, writer = text.partition(",")

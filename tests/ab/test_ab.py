@@ -8,9 +8,12 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import pytest
 
+from pytest_flopbudget.ab.run import Reports
+from pytest_flopbudget.cli import ab as command
 from pytest_flopbudget.cli.main import main
 from pytest_flopbudget.core.ratios import Witness
 from pytest_flopbudget.core.side_by_side import TimedOutcome
@@ -33,10 +36,6 @@ TESTS = """
 
     @pytest.mark.flop_budget(latency={{"vs_baseline": "+10%"}}, strict=False)
     def test_model():
-        model()
-
-    @pytest.mark.flop_budget(latency={{"vs_baseline": "+60%"}}, strict=False)
-    def test_with_room():
         model()
 
     @pytest.mark.flop_budget(latency="1 s", strict=False)
@@ -147,6 +146,23 @@ def run(repository, tmp_path_factory):
     return done, read_report(reports / "base.json"), read_report(reports / "head.json")
 
 
+def test_what_cannot_be_told_ends_with_1_only_where_that_is_asked_for(
+    run, tmp_path, monkeypatch, capsys
+):
+    _, base, head = run
+    unstable = [
+        replace(test, outcome=TimedOutcome.UNSTABLE)
+        for test in head.side_by_side.tests
+        if test.test.endswith("test_unchanged")
+    ]
+    head = replace(head, side_by_side=replace(head.side_by_side, tests=tuple(unstable)))
+    monkeypatch.setattr(command, "run_ab", lambda *_, **__: Reports(base=base, head=head))
+    monkeypatch.chdir(tmp_path)
+    assert main(["ab", "--base=main"]) == 0
+    assert "unstable" in capsys.readouterr().out
+    assert main(["ab", "--base=main", "--strict-latency"]) == 1
+
+
 @pytest.fixture(scope="module")
 def timed(run):
     _, _, head = run
@@ -163,21 +179,16 @@ def test_a_model_that_got_slower_than_is_allowed_fails_the_command(run, timed):
 def test_the_estimate_is_what_was_put_in(timed):
     ratio = timed["test_model"].ratio
     # The spin itself is exact; what is called around it is the same on both sides, and short.
-    assert ratio.estimate == pytest.approx(SLOWER, rel=0.03)
+    assert ratio.estimate == pytest.approx(SLOWER, rel=0.05)
     assert ratio.low > 1
     assert ratio.witness is Witness.CPU
     assert ratio.pairs >= 5
 
 
-def test_the_same_growth_passes_where_there_is_room(timed):
-    assert timed["test_with_room"].outcome is TimedOutcome.WITHIN
-    assert timed["test_with_room"].ratio.estimate == pytest.approx(SLOWER, rel=0.03)
-
-
 def test_what_did_not_change_is_within_the_growth_that_is_allowed_by_default(timed):
     assert timed["test_unchanged"].outcome is TimedOutcome.WITHIN
     assert timed["test_unchanged"].allowed == pytest.approx(0.05)
-    assert timed["test_unchanged"].ratio.estimate == pytest.approx(1, abs=0.03)
+    assert timed["test_unchanged"].ratio.estimate == pytest.approx(1, abs=0.05)
 
 
 def test_a_test_that_failed_on_the_base_is_not_timed(timed):
@@ -187,7 +198,7 @@ def test_a_test_that_failed_on_the_base_is_not_timed(timed):
 
 def test_a_new_test_is_not_timed(timed):
     assert timed["test_new"].outcome is TimedOutcome.NOT_TIMED
-    assert "new" in timed["test_new"].reason
+    assert timed["test_new"].reason == "the test is new: the base does not have it"
 
 
 def test_the_head_is_the_checkout_with_its_changes(run, repository):

@@ -212,7 +212,8 @@ def test_a_side_whose_pytest_does_not_start_says_why(sides):
 
 def test_a_tracer_is_noticed(tmp_path):
     traced = """
-                import pytest
+        import sys
+        import pytest
         @pytest.fixture(autouse=True)
         def tracer():
             sys.settrace(lambda *_: None)

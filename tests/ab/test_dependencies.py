@@ -173,6 +173,14 @@ def test_setup_cfg_is_read_for_its_requirements_alone(sides: tuple[Path, Path]) 
     )
 
 
+def test_setup_cfg_may_have_percent_signs(sides: tuple[Path, Path]) -> None:
+    text = "[options]\ninstall_requires =\n    model @ https://host.test/a%20{}\n"
+    assert found(sides, "setup.cfg", text.format(1), text.format(2)) == (
+        "dependencies differ: base has model @ https://host.test/a%201, "
+        "head has model @ https://host.test/a%202"
+    )
+
+
 @pytest.mark.parametrize("name", ["setup.py", "environment.yml", "Pipfile.lock", "conda-lock.yml"])
 def test_what_is_not_read_is_told_to_differ(sides: tuple[Path, Path], name: str) -> None:
     assert found(sides, name, "a", "a") is None

@@ -101,7 +101,7 @@ def test_packages_that_are_elsewhere_are_found_by_the_path_that_the_install_adde
     alone = import_path(sides.tree, {})
     assert sides.foreign(alone) == [("model", "python/lib"), ("model.layers", "python/lib")]
     _, user_s = sides.run("")
-    moved = counterparts(user_s, sides.repository, sides.tree)
+    moved = counterparts(user_s, [sides.repository], sides.tree)
     assert moved == (sides.tree / "python/lib",)
     assert sides.foreign(import_path(sides.tree, {}, counterparts=moved)) == []
 
@@ -151,7 +151,7 @@ def test_compiled_modules_namespace_packages_and_archives_are_seen(repository: P
         model___C="{}/build/model/_C.cpython-312-x86_64-linux-gnu.so",
         space="{}/packages/space",
         packed="{}/dist/packed.zip/packed/__init__.py",
-        renamed="{}/lib/__init__.py",
+        renamed="{}/deep/lib/__init__.py",
     ) == [
         ("model._C", "build"),
         ("packed", "dist/packed.zip"),

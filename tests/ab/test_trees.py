@@ -16,6 +16,7 @@ from pytest_flopbudget.ab.trees import (
     TreeError,
     branch_point,
     checkout,
+    checkouts,
     merge_base,
     resolve,
     snapshot,
@@ -255,6 +256,16 @@ class TestKilled:
         assert list(temp.iterdir()) == []
 
 
+class TestCheckouts:
+    def test_all_of_the_user_s_are_told_and_none_of_ours(self, tmp_path: Path) -> None:
+        here, linked = tmp_path / "here", tmp_path / "linked ä"
+        sha = commit(here, {"sub/a": "1"})
+        git(here, "worktree", "add", "--quiet", "--detach", str(linked))
+        with checkout(here, sha):
+            assert checkouts(here / "sub") == (here, linked)
+            assert checkouts(linked) == (linked, here)
+
+
 class TestSubmodules:
     @pytest.fixture
     def here(self, tmp_path: Path) -> Path:
@@ -380,6 +391,44 @@ class TestSnapshot:
             assert os.access(tree.root / "mode", os.X_OK)
         assert git(here, "rev-parse", f"{taken.commit}^@") == head
         assert snapshot(here).commit == taken.commit
+
+    def test_a_file_that_was_only_renamed_is_a_change(self, tmp_path: Path) -> None:
+        here = tmp_path / "here"
+        commit(here, {"old": "some text\n"})
+        git(here, "mv", "old", "new")
+        taken = snapshot(here)
+        assert taken.is_dirty
+        assert git(here, "ls-tree", "--name-only", taken.commit) == "new"
+
+    def test_what_git_would_remember_about_a_file_is_not_written(self, tmp_path: Path) -> None:
+        here = tmp_path / "here"
+        commit(here, {"a": "1", "b": "1"})
+        write(here, {"a": "2"})
+        for name, time_s in (("a", 1_000_000_000), ("b", 1_100_000_000)):
+            os.utime(here / name, (time_s, time_s))
+        index = (here / ".git/index").read_bytes()
+        assert snapshot(here).is_dirty
+        assert (here / ".git/index").read_bytes() == index
+        git(here, "status")
+        assert (here / ".git/index").read_bytes() != index, "the control: git does write it"
+
+    def test_the_same_files_are_the_same_commit_at_any_time(self, tmp_path: Path) -> None:
+        here = tmp_path / "here"
+        commit(here, {"a": "1"})
+        write(here, {"a": "2"})
+        sha = snapshot(here).commit
+        date = IDENTITY["GIT_AUTHOR_DATE"].replace("Z", "+00:00")
+        assert git(here, "show", "-s", "--format=%aI %cI", sha) in {
+            f"{date} {date}",
+            # As newer versions of git write it.
+            f"{date} {date}".replace("+00:00", "Z"),
+        }
+
+    def test_names_in_no_encoding_are_kept(self, tmp_path: Path) -> None:
+        here = tmp_path / "here"
+        commit(here, {"a": "1"})
+        (here / os.fsdecode(b"w\xe9ights")).write_text("1")
+        assert snapshot(here).untracked == (os.fsdecode(b"w\xe9ights"),)
 
     def test_it_takes_no_lock_that_a_commit_at_the_same_time_holds(self, tmp_path: Path) -> None:
         here = tmp_path / "here"

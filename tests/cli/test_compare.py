@@ -8,17 +8,21 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from pytest_flopbudget.cli import compare
 from pytest_flopbudget.cli.exits import Exit
+from pytest_flopbudget.core.budgets import Severity
 from pytest_flopbudget.core.errors import FlopBudgetError
+from pytest_flopbudget.core.measurement import Value
 from pytest_flopbudget.core.report import Report
+from pytest_flopbudget.core.side_by_side import TimedOutcome
 from pytest_flopbudget.render.markdown import SUMMARY_BYTES
 from pytest_flopbudget.store.files import write_report
 
-from ..builders import budgeted, limit, measured, reported
+from ..builders import BASE, HEAD, beside, budgeted, limit, measured, ratio, reported, timed
 
 Capture = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
@@ -67,6 +71,24 @@ def written(path: str, report: Report) -> Path:
 
 
 class TestExitCodes:
+    @pytest.mark.parametrize(
+        ("maximum", "severity", "codes"),
+        [
+            # The interval ends at 3 s, and a bound at its end holds.
+            (3, Severity.ERROR, (Exit.WITHIN, Exit.WITHIN)),
+            (2, Severity.ERROR, (Exit.WITHIN, Exit.OVER)),
+            (2, Severity.WARN, (Exit.WITHIN, Exit.WITHIN)),
+            (0.5, Severity.ERROR, (Exit.OVER, Exit.OVER)),
+        ],
+    )
+    def test_inconclusive_alone_fails_only_a_strict_comparison(
+        self, maximum: float, severity: Severity, codes: tuple[Exit, Exit]
+    ) -> None:
+        sampled = measured(latency=Value(value=2.0, low=1.0, high=3.0))
+        limits = (limit("latency", maximum, severity=severity),)
+        head = written("head.json", reported(budgeted("test_a.py::test_a", sampled, limits=limits)))
+        assert (run(head), run(head, "--strict-latency")) == codes
+
     @pytest.mark.parametrize(
         ("head", "code"),
         [
@@ -148,6 +170,19 @@ class TestGate:
             capsys.readouterr().out.split()
         )
 
+    def test_that_a_run_did_not_reach_its_end_is_said_where_the_result_goes_to_a_file(
+        self, capsys: Capture
+    ) -> None:
+        base = written("base.json", one_test(10))
+        cut = written("head.json", replace(one_test(10), is_interrupted=True))
+        assert run(base, cut, "--gate", "--output", "out.txt") is Exit.USAGE
+        assert capsys.readouterr().err == (
+            "flopbudget compare: The run did not reach its end, so that nothing can be said of "
+            "the rest\n"
+        )
+        assert run(base, base, "--gate", "--output", "out.txt") is Exit.WITHIN
+        assert capsys.readouterr() == ("", "")
+
     @pytest.mark.parametrize(("cap", "code"), [(12, Exit.WITHIN), (11, Exit.OVER)])
     def test_lines_of_a_file_or_of_standard_input_are_accepted(
         self, cap: int, code: Exit, monkeypatch: Patch, tmp_path: Path
@@ -173,6 +208,85 @@ class TestGate:
         head = written("head.json", one_test(12))
         with pytest.raises(FlopBudgetError, match=r"^gone.md: cannot read: No such file"):
             run(head, "--gate", "--accept", "gone.md")
+
+
+class TestBesideTheBase:
+    """Two prepared reports, of which the head's holds what timing both said."""
+
+    CASES: ClassVar = {
+        "regressed": (TimedOutcome.REGRESSED, ratio(1.2), Exit.OVER),
+        "within": (TimedOutcome.WITHIN, ratio(1.01), Exit.WITHIN),
+        "unstable": (TimedOutcome.UNSTABLE, ratio(1.2, spread=0.3), Exit.WITHIN),
+        "not timed": (TimedOutcome.NOT_TIMED, None, Exit.WITHIN),
+    }
+    WORDS: ClassVar = {
+        "regressed": "SLOWER",
+        "within": "ok",
+        "unstable": "unstable",
+        "not timed": "not timed",
+    }
+
+    def paths(self, name: str, metric: str = "latency", base: str = BASE.commit) -> list[Path]:
+        outcome, found, _ = self.CASES[name]
+        test = budgeted(
+            "tests/test_a.py::test_slow",
+            measured(macs={"fc": 5}, **{metric: 0.005}),
+            limits=(limit(metric, vs_baseline=0.05),),
+        )
+        timings = beside(timed(test, outcome, found, reason="said so"), base=base)
+        return [
+            written("base.json", reported(test, git=BASE)),
+            written("head.json", reported(test, git=HEAD, side_by_side=timings)),
+        ]
+
+    @pytest.mark.parametrize("metric", ["latency", "throughput"])
+    @pytest.mark.parametrize("options", [(), ("--gate",)], ids=["plain", "gate"])
+    @pytest.mark.parametrize("name", list(CASES))
+    def test_the_exit_code_is_what_the_timing_said(
+        self, name: str, options: tuple[str, ...], metric: str, capsys: Capture
+    ) -> None:
+        assert run(*self.paths(name, metric), *options) is self.CASES[name][2]
+        # By name, whatever came of it.
+        lines = capsys.readouterr().out.splitlines()
+        row = lines[lines.index("timed beside the base") + 2]
+        assert row.startswith("  test_slow ")
+        assert row.endswith(f"  {self.WORDS[name]}")
+
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            ("terminal", "test_slow said so"),
+            ("markdown", "| 5 ms | 6 ms | +20.0 % | [+19.0, +21.0] | 1.8 % | SLOWER |"),
+            ("json", '"outcome": "regressed"'),
+            ("junit", 'message="test_slow said so"'),
+            ("code-quality", '"description": "test_slow said so"'),
+        ],
+    )
+    def test_every_format_tells_of_a_slower_test(
+        self, name: str, words: str, capsys: Capture
+    ) -> None:
+        assert run(*self.paths("regressed"), "--format", name) is Exit.OVER
+        assert words in capsys.readouterr().out
+
+    def test_so_do_the_annotations(self, capsys: Capture) -> None:
+        assert run(*self.paths("regressed"), "--format", "github") is Exit.OVER
+        assert capsys.readouterr().out == (
+            "::error file=tests/test_a.py,line=3::test_slow said so\n"
+        )
+
+    def test_timings_beside_another_base_are_left_out_and_that_is_said(
+        self, capsys: Capture
+    ) -> None:
+        assert run(*self.paths("regressed", base="c" * 40)) is Exit.WITHIN
+        said = " ".join(capsys.readouterr().out.split())
+        assert "taken beside ccccccccc, and this base is bbbbbbbbb: they say nothing of it" in said
+        assert "timings of separate runs are not comparable" in said
+        assert "SLOWER" not in said
+
+    @pytest.mark.parametrize(("cap", "code"), [("+20%", Exit.WITHIN), ("+19%", Exit.OVER)])
+    def test_a_slower_test_is_accepted_up_to_its_cap(self, cap: str, code: Exit) -> None:
+        Path("body.md").write_text(f"Flop-Budget-Accept: *::test_slow latency <= {cap} - it pays\n")
+        assert run(*self.paths("regressed"), "--gate", "--accept", "body.md") is code
 
 
 class TestFormats:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib import metadata
 from itertools import chain, count, repeat
 from pathlib import Path
@@ -14,43 +15,42 @@ import pytest
 import torch
 
 import pytest_flopbudget.meters.measure as measure_module
-from pytest_flopbudget.cli import doctor
+from pytest_flopbudget.cli import checks
 from pytest_flopbudget.cli.main import main
-from pytest_flopbudget.core.measurement import Measurement, Samples, Value
-from pytest_flopbudget.meters import allocator
+from pytest_flopbudget.core.measurement import Measurement, Value
+from pytest_flopbudget.core.noise import detectable_growth
+from pytest_flopbudget.core.stopping import Rules
+from pytest_flopbudget.core.turns import Slice, Turn, TurnSeries
+from pytest_flopbudget.meters import allocator, roof
 from pytest_flopbudget.meters.resident import ResidentPeak
+from pytest_flopbudget.meters.roof import Roof
+
+ROOF = Roof(
+    rates={"float64": 36e9, "float32": 80e9, "bfloat16": 2.5e9, "int8": 2.4e9},
+    absent={"float16": "not implemented for 'Half'"},
+    bandwidth=6.0 * 2**30,
+    array_bytes=128 * 2**20,
+    cache_bytes=32 * 2**20,
+    threads=1,
+)
 
 
 @pytest.fixture(autouse=True)
-def quick_timer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Noise is not what these tests are about, and costs two seconds."""
-    monkeypatch.setattr(doctor, "LatencyTimer", _Timer)
+def quick_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Roof and noise are not what these tests are about, and cost twelve seconds."""
+    monkeypatch.setattr(roof, "measure_roof", lambda *, threads: replace(ROOF, threads=threads))
+    monkeypatch.setattr(checks, "measure_noise", lambda: NOISE)
 
 
-class _Timer:
-    """A timer whose series have the medians 1.00, 1.01, ... 1.04 ms, each within 2 %."""
+def _pair(ratio: float, *, is_steady: bool = True) -> TurnSeries:
+    """A pair whose head took so many times as long as its base, at 2 s for four calls."""
+    base = Slice(calls=4, wall_s=2.0, cpu_s=2.0)
+    head = Slice(calls=4, wall_s=2.0 * ratio, cpu_s=2.0 * ratio)
+    return TurnSeries(turns=(Turn(base=base, head=head),) * 4, is_steady=is_steady)
 
-    threads = 1
 
-    def __init__(self, **_: Any) -> None:
-        self._medians = (0.001 + 0.00001 * n for n in count())
-
-    def measure(self, _probe: Callable[[], object]) -> Samples:
-        median = next(self._medians)
-        return Samples(
-            rounds=20,
-            warmup_rounds=20,
-            threads=1,
-            median=median,
-            low=0.98 * median,
-            high=1.02 * median,
-            confidence=0.95,
-            p95=median,
-            p99=median,
-            minimum=median,
-            maximum=median,
-            is_steady=True,
-        )
+NOISE = (_pair(1 / 1.05), _pair(1.0), _pair(1.05, is_steady=False))
+"""Logarithms -x, 0, x, whose standard deviation is x = log(1.05)."""
 
 
 def _run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str]:
@@ -68,12 +68,12 @@ def _checks(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, dict[s
 def test_a_machine_on_which_the_counter_works_is_well(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    code, checks = _checks(capsys, "--settings", str(tmp_path / "pyproject.toml"))
+    code, found = _checks(capsys, "--settings", str(tmp_path / "pyproject.toml"))
     assert code == 0
     # A multiply and an add for each of 32 * 48 * 64 terms.
-    assert checks["counter"]["detail"] == "[32,48] @ [48,64] is 196608 FLOP, as derived by hand"
-    assert checks["torch"]["detail"] == metadata.version("torch")
-    assert checks["settings"]["state"] == "no"
+    assert found["counter"]["detail"] == "[32,48] @ [48,64] is 196608 FLOP, as derived by hand"
+    assert found["torch"]["detail"] == metadata.version("torch")
+    assert found["settings"]["state"] == "no"
 
 
 def test_a_counter_that_miscounts_is_a_fault(
@@ -81,10 +81,10 @@ def test_a_counter_that_miscounts_is_a_fault(
 ) -> None:
     wrong = Measurement(values={"flops": Value(value=196607)})
     monkeypatch.setattr(measure_module, "measure", lambda *_: wrong)
-    code, checks = _checks(capsys)
+    code, found = _checks(capsys)
     assert code == 2
-    assert checks["counter"]["state"] == "fault"
-    assert checks["counter"]["detail"] == "counts 196607 FLOP for [32,48] @ [48,64]; it is 196608"
+    assert found["counter"]["state"] == "fault"
+    assert found["counter"]["detail"] == "counts 196607 FLOP for [32,48] @ [48,64]; it is 196608"
 
 
 def test_a_counter_that_breaks_is_a_fault_and_the_other_checks_go_on(
@@ -94,10 +94,10 @@ def test_a_counter_that_breaks_is_a_fault_and_the_other_checks_go_on(
         raise AttributeError("torch moved it")
 
     monkeypatch.setattr(measure_module, "measure", breaks)
-    code, checks = _checks(capsys)
+    code, found = _checks(capsys)
     assert code == 2
-    assert checks["counter"]["detail"] == "cannot be tried: AttributeError: torch moved it"
-    assert checks["clock"]["state"] == "ok"
+    assert found["counter"]["detail"] == "cannot be tried: AttributeError: torch moved it"
+    assert found["clock"]["state"] == "ok"
 
 
 def test_without_torch_the_answer_is_a_fault_and_no_traceback(
@@ -113,11 +113,11 @@ def test_without_torch_the_answer_is_a_fault_and_no_traceback(
     monkeypatch.setattr(metadata, "version", version)
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, measure_module.__name__)
-    code, checks = _checks(capsys)
+    code, found = _checks(capsys)
     assert code == 2
-    assert checks["torch"]["detail"] == "not installed: nothing can be counted"
-    assert checks["counter"]["detail"].startswith("cannot be tried: ModuleNotFoundError")
-    assert checks["fvcore"]["state"] == "no"
+    assert found["torch"]["detail"] == "not installed: nothing can be counted"
+    assert found["counter"]["detail"].startswith("cannot be tried: ModuleNotFoundError")
+    assert found["fvcore"]["state"] == "no"
 
 
 @pytest.mark.parametrize(("is_there", "state"), [(True, "ok"), (False, "no")])
@@ -130,15 +130,67 @@ def test_mkldnn_and_cuda_are_said_to_be_there_or_not(
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: is_there)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: is_there)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
-    code, checks = _checks(capsys)
+    code, found = _checks(capsys)
     assert code == 0
-    assert (checks["mkldnn"]["state"], checks["cuda"]["state"]) == (state, state)
+    assert (found["mkldnn"]["state"], found["cuda"]["state"]) == (state, state)
 
 
-def test_the_noise_is_the_spread_of_the_medians(capsys: pytest.CaptureFixture[str]) -> None:
-    _, checks = _checks(capsys)
-    # Medians from 1.00 to 1.04 ms, intervals of +-2 %.
-    assert "lie within 4.0% of each other, each known to +-2.0%" in checks["latency"]["detail"]
+def test_the_noise_is_the_spread_between_pairs_and_says_what_can_be_resolved(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, found = _checks(capsys)
+    noise = found["noise"]
+    said = "3 pairs that ran the same 500 ms differed by 5.0% in CPU time; 1 of them never settled"
+    assert said in noise["detail"]
+    numbers = noise["numbers"]
+    assert (numbers["pairs"], numbers["clock"], numbers["call_seconds"]) == (3, "cpu", 0.5)
+    assert numbers["noise"] == pytest.approx(0.05)
+    expected = detectable_growth(0.05, 5, Rules(allowed=0.05), 0.9)
+    assert numbers["resolves"]["5"] == pytest.approx(expected)
+    percent = f"{numbers['resolves']['5']:.1%}"
+    assert f"can resolve latency changes of about {percent} with 5 pairs" in noise["detail"]
+    assert numbers["resolves"]["10"] < numbers["resolves"]["5"]
+
+
+def test_a_quick_look_leaves_the_noise_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "measure_noise", None)
+    code, found = _checks(capsys, "--quick")
+    assert code == 0
+    assert "noise" not in found
+
+
+def test_the_roof_is_told_by_dtype_and_in_base_units(capsys: pytest.CaptureFixture[str]) -> None:
+    _, found = _checks(capsys)
+    detail = found["roof"]["detail"]
+    for said in (
+        "on 1 thread: float64 36 GFLOP/s, float32 80 GFLOP/s, bfloat16 2.5 GFLOP/s",
+        "int8 2.4 GOP/s, float16 not (not implemented for 'Half')",
+        "memory 6 GiB/s (STREAM triad of 128 MiB arrays)",
+    ):
+        assert said in detail
+    assert found["roof"]["numbers"]["rates"] == ROOF.rates
+    assert found["roof"]["numbers"]["bandwidth"] == 6.0 * 2**30
+    assert found["roof"]["numbers"]["absent"] == ROOF.absent
+
+
+def test_arrays_that_the_caches_may_hold_are_said_to_be_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = replace(ROOF, cache_bytes=32 * 2**20 + 1)
+    monkeypatch.setattr(roof, "measure_roof", lambda *, threads: small)
+    _, found = _checks(capsys)
+    assert "(STREAM triad of 128 MiB arrays, which the caches may help)" in found["roof"]["detail"]
+
+
+def test_the_machine_is_told_as_settings_name_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {"cpu": "AMD EPYC", "cores": 4, "memory_bytes": 2**34, "system": "Linux"}
+    monkeypatch.setattr(checks, "machine_facts", lambda: facts)
+    _, found = _checks(capsys)
+    assert found["machine"]["detail"] == "cpu = AMD EPYC, cores = 4, memory = 16 GiB"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +203,7 @@ def test_the_noise_is_the_spread_of_the_medians(capsys: pytest.CaptureFixture[st
 def test_the_clock_resolves_the_smallest_step_it_makes(
     readings: Iterator[float], state: str, detail: str
 ) -> None:
-    check = doctor._clock_check(lambda: next(readings))
+    check = checks._clock_check(lambda: next(readings))
     assert (check.state.value, check.detail) == (state, detail)
 
 
@@ -165,9 +217,9 @@ def test_valid_settings_are_counted_and_the_machine_is_named(
         "[tool.flopbudget.machines.huge]\ncores = 4096\n",
         encoding="utf-8",
     )
-    code, checks = _checks(capsys, "--settings", str(path))
+    code, found = _checks(capsys, "--settings", str(path))
     assert code == 0
-    assert checks["settings"]["detail"] == f"{path}: budgets 1, machines 2; this machine is any"
+    assert found["settings"]["detail"] == f"{path}: budgets 1, machines 2; this machine is any"
 
 
 def test_a_mistake_in_the_settings_is_a_fault_that_says_where(
@@ -175,10 +227,10 @@ def test_a_mistake_in_the_settings_is_a_fault_that_says_where(
 ) -> None:
     path = tmp_path / "pyproject.toml"
     path.write_text('[tool.flopbudget.budgets.small]\nflop = "1 MFLOP"\n', encoding="utf-8")
-    code, checks = _checks(capsys, "--settings", str(path))
+    code, found = _checks(capsys, "--settings", str(path))
     assert code == 2
-    assert checks["settings"]["state"] == "fault"
-    assert "tool.flopbudget.budgets.small" in checks["settings"]["detail"]
+    assert found["settings"]["state"] == "fault"
+    assert "tool.flopbudget.budgets.small" in found["settings"]["detail"]
 
 
 def test_the_table_fits_80_columns_and_has_a_line_for_every_check(
@@ -189,38 +241,38 @@ def test_the_table_fits_80_columns_and_has_a_line_for_every_check(
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
     names = [line.split()[1] for line in out.splitlines() if not line.startswith(" ")]
-    _, checks = _checks(capsys)
-    assert names == list(checks)
+    _, found = _checks(capsys)
+    assert names == list(found)
 
 
 def test_what_is_of_this_machine_is_tried(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, checks = _checks(capsys)
+    _, found = _checks(capsys)
     # 32 numbers in float64.
     detail = "a tensor of 256 B is seen as 256 B handed out"
-    assert (checks["allocator_peak"]["state"], checks["allocator_peak"]["detail"]) == ("ok", detail)
+    assert (found["allocator_peak"]["state"], found["allocator_peak"]["detail"]) == ("ok", detail)
     if sys.platform.startswith("linux"):
-        assert checks["rss_peak"]["state"] == "ok"
+        assert found["rss_peak"]["state"] == "ok"
 
     def missing() -> None:
         raise AttributeError("no memory events")
 
     monkeypatch.setattr(allocator, "_start_profiler", missing)
-    monkeypatch.setattr(doctor, "ResidentPeak", lambda: ResidentPeak(Path("/nowhere")))
-    code, checks = _checks(capsys)
+    monkeypatch.setattr(checks, "ResidentPeak", lambda: ResidentPeak(Path("/nowhere")))
+    code, found = _checks(capsys)
     assert code == 0
-    assert checks["allocator_peak"]["state"] == checks["rss_peak"]["state"] == "no"
-    assert checks["allocator_peak"]["detail"].endswith("does not tell: no memory events")
-    assert checks["rss_peak"]["detail"].startswith("cannot be measured: the system keeps no mark")
+    assert found["allocator_peak"]["state"] == found["rss_peak"]["state"] == "no"
+    assert found["allocator_peak"]["detail"].endswith("does not tell: no memory events")
+    assert found["rss_peak"]["detail"].startswith("cannot be measured: the system keeps no mark")
 
 
 def test_a_trace_that_miscounts_is_a_fault(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(allocator, "_stop_profiler", lambda: [(1, 255)])
-    code, checks = _checks(capsys)
+    code, found = _checks(capsys)
     # The real profiler is still to be stopped.
     torch._C._autograd._disable_profiler()
     assert code == 2
-    assert checks["allocator_peak"]["detail"] == "is 255 B for a tensor of 256 B"
+    assert found["allocator_peak"]["detail"] == "is 255 B for a tensor of 256 B"

@@ -64,6 +64,22 @@ class TestLines:
         assert (one.cap, one.is_floor) == (cap, is_floor)
 
     @pytest.mark.parametrize(
+        ("words", "cap", "is_floor"),
+        [
+            ("latency <= +12%", Fraction(12, 100), False),
+            ("latency <= 12.5 %", Fraction(125, 1000), False),
+            ("latency <= `+300%`", Fraction(3), False),
+            ("throughput >= -10%", Fraction(-1, 10), True),
+        ],
+    )
+    def test_a_time_may_be_capped_by_its_change(
+        self, words: str, cap: Fraction, is_floor: bool
+    ) -> None:
+        one = only(f"{KEY} t {words} - r")
+        assert (one.cap, one.is_floor, one.is_change) == (cap, is_floor, True)
+        assert not only(f"{KEY} t latency <= 12 ms - r").is_change
+
+    @pytest.mark.parametrize(
         "tests",
         [
             "test_x[a b-c]",
@@ -221,6 +237,8 @@ class TestComplaints:
         ("rest", "mend"),
         [
             ("t macs <= 3 GFLOP - r", "1 MAC is 2 FLOP; write '1.5 GMAC'"),
+            ("t macs <= +12% - r", "cannot read '+12%'"),
+            ("t throughput >= -100% - r", "'-100%' would leave nothing"),
             ("t flops <= 3 GFLOPS - r", "is a rate (FLOPS is FLOP/s), and this is a count"),
             ("t flop <= 3 - r", "no metric is called 'flop'; write 'flops'"),
             ("t rss_peak <= 3 - r", "takes no budget"),
@@ -241,6 +259,20 @@ class TestComplaints:
         said = complaint(f"{KEY} {rest}")
         assert said.startswith(f"cannot read '{f'{KEY} {rest}'.strip()}': ")
         assert mend in said
+
+    @pytest.mark.parametrize(
+        "reason",
+        ["reason", "REASON", "<reason>", "the reason", "[your reason]", "...", "TODO", "?"],
+    )
+    def test_what_stands_for_a_reason_is_none(self, reason: str) -> None:
+        assert f"'{reason}' is no reason; write why" in complaint(f"{KEY} t macs <= 3 - {reason}")
+        assert f"'{reason}' is no reason; write why" in complaint(f"{KEY} t removed - {reason}")
+        # Not read in another way, in which it would have one: for the tests `t[a`.
+        assert "is no reason" in complaint(f"{KEY} t[a removed - b] macs <= 3 - {reason}")
+
+    @pytest.mark.parametrize("reason", ["r", "one reason more", "reason: it pays", "\u7406\u7531"])
+    def test_few_words_are_one(self, reason: str) -> None:
+        assert only(f"{KEY} t macs <= 3 - {reason}").reason == reason
 
     def test_a_bad_line_spoils_no_good_one(self) -> None:
         found, complaints = parse_acceptances(f"{KEY} t\n{GOOD}\n")

@@ -92,6 +92,7 @@ samples = st.builds(
     threads=counts,
     calls_per_round=counts,
     is_steady=st.booleans(),
+    device=st.none() | st.sampled_from(["cuda:0", "cuda:0,cuda:1"]),
     **dict.fromkeys(
         ["median", "low", "high", "confidence", "p95", "p99", "minimum", "maximum"], reals
     ),

@@ -13,7 +13,7 @@ from pytest_flopbudget.core.budgets import Budget, Severity
 from pytest_flopbudget.core.comparing import compare
 from pytest_flopbudget.core.comparison import Comparison, Delta, Direction, Entry, Standing
 from pytest_flopbudget.core.judging import Context, judge_test
-from pytest_flopbudget.core.measurement import Uncounted, Value
+from pytest_flopbudget.core.measurement import Measurement, Samples, Uncounted, Value
 from pytest_flopbudget.core.metrics import Better
 from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
 from pytest_flopbudget.core.settling import settle
@@ -30,6 +30,25 @@ def places(found: tuple[Delta, ...] | tuple[Entry, ...]) -> list[tuple[str, str]
 
 def reasons(entries: tuple[Entry, ...]) -> dict[str, str]:
     return {entry.place.test: entry.reason for entry in entries}
+
+
+def timed(latency: float) -> Measurement:
+    """A call that always took so long."""
+    samples = Samples(
+        rounds=40,
+        warmup_rounds=20,
+        threads=1,
+        median=latency,
+        low=latency,
+        high=latency,
+        confidence=0.95,
+        p95=latency,
+        p99=latency,
+        minimum=latency,
+        maximum=latency,
+        is_steady=True,
+    )
+    return Measurement(values={"latency": Value(value=latency)}, samples=samples)
 
 
 class TestMovedMetrics:
@@ -478,6 +497,24 @@ class TestOtherMachines:
             assert "the baseline is of another machine: cpu_capability AVX512, here AVX2" in (
                 delta.verdict.reason
             )
+
+    @pytest.mark.parametrize(("cores", "is_shown"), [(4, True), (2, False)])
+    def test_a_latency_of_the_base_is_shown_where_the_machines_look_alike(
+        self, cores: int, *, is_shown: bool
+    ) -> None:
+        base = reported(budgeted(A, timed(0.25)), machine={**HERE, "cores": 4})
+        head = reported(budgeted(A, timed(0.5)), machine={**HERE, "cores": cores})
+        result = compare(base, head)
+        (delta,) = result.incomparable
+        assert delta.base == (Value(value=0.25) if is_shown else None)
+        assert delta.head == Value(value=0.5)
+        note = "the base's times are of another machine, and not shown: cores 4, here 2"
+        assert (note in result.notes) is not is_shown
+
+    def test_where_nothing_was_timed_no_note_speaks_of_latencies(self) -> None:
+        base = reported(budgeted(A, measured(ops=1)), machine={**HERE, "cores": 4})
+        head = reported(budgeted(A, timed(0.5)), machine=HERE)
+        assert compare(base, head).notes == ()
 
 
 class Watched(tuple[Any, ...]):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_flopbudget.core.machine import machine_difference
+from pytest_flopbudget.core.machine import machine_difference, pace_difference
+from pytest_flopbudget.core.report import Report
 
 HERE = {"system": "Linux", "arch": "x86_64", "cpu": "AMD EPYC", "cpu_capability": "AVX2"}
 
@@ -26,3 +27,37 @@ def test_a_fact_that_one_side_does_not_tell_is_a_difference() -> None:
 
 def test_machines_of_which_nothing_is_known_are_not_taken_for_one() -> None:
     assert machine_difference({}, {"cores": 4}) == "neither tells what it is"
+
+
+PACE = {
+    **HERE,
+    "cpu_flags": "avx avx2",
+    "cores": 4,
+    "cpu_quota": 3.5,
+    "governor": "performance",
+    "blas": "mkl 2024.2",
+    "onednn": "3.7.1",
+    "torch_threads": 2,
+    "torch_interop_threads": 4,
+    "gpu": "NVIDIA H100",
+    "cuda": "12.8",
+}
+VERSIONS = {"python": "3.11.2", "torch": "2.13.0"}
+REPORT = Report(machine=PACE, versions=VERSIONS)
+
+
+def test_the_pace_is_the_same_whatever_the_amount_of_memory_and_the_runners_name() -> None:
+    other = {**PACE, "memory_bytes": 2**34, "runner": "x", "ci": "github"}
+    assert pace_difference(REPORT, Report(machine=other, versions=VERSIONS)) == ""
+
+
+@pytest.mark.parametrize("name", PACE)
+def test_each_fact_that_decides_a_latency_makes_another_pace(name: str) -> None:
+    other = Report(machine={**PACE, name: "other"}, versions=VERSIONS)
+    assert pace_difference(REPORT, other) == f"{name} {PACE[name]}, here other"
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_so_do_the_versions_of_what_runs_the_code(name: str) -> None:
+    other = Report(machine=PACE, versions={**VERSIONS, name: "other", "pytest": "9"})
+    assert pace_difference(REPORT, other) == f"{name} {VERSIONS[name]}, here other"

@@ -20,8 +20,9 @@ from pytest_flopbudget.core.legs import Series
 from pytest_flopbudget.core.measurement import Uncounted
 from pytest_flopbudget.core.merging import merge, with_history
 from pytest_flopbudget.core.report import Git, Report
+from pytest_flopbudget.core.side_by_side import TimedOutcome
 
-from ..builders import budgeted, limit, measured, reported
+from ..builders import BASE, HEAD, beside, budgeted, limit, measured, ratio, reported, timed
 
 TEST = "tests/test_net.py::test_forward"
 OTHER = "tests/test_net.py::test_step"
@@ -90,7 +91,10 @@ class TestRows:
 
     def test_every_kind_of_row_is_merged(self, comparison: Comparison) -> None:
         merged = merge({"a": comparison, "b": comparison})
-        assert merged == comparison
+        # How each leg took its times is told of each.
+        (how,) = comparison.timings
+        told = tuple(replace(how, legs=(name,)) for name in "ab")
+        assert merged == replace(comparison, timings=told)
 
     def test_every_kind_of_row_names_the_only_leg_that_has_it(self, comparison: Comparison) -> None:
         merged = merge({"a": comparison, "b": standing(Standing.WITHIN)})
@@ -98,7 +102,8 @@ class TestRows:
             assert {row.legs for row in getattr(merged, part)} == {("a",)}, part
         for part in ("over", "failed", "warned", "undecided", "changed", "new", "removed"):
             assert {row.place.legs for row in getattr(merged, part)} == {("a",)}, part
-        for part in ("not_measured", "incomparable", "uncounted", "pre_existing"):
+        assert [one.legs for one in merged.timings] == [("a",)]
+        for part in ("not_measured", "incomparable", "uncounted", "pre_existing", "timed"):
             assert {row.place.legs for row in getattr(merged, part)} == {("a",)}, part
         assert all(text.startswith("a: ") for text in (*merged.notes, *merged.versions))
         assert [a.delta.place.legs for a in merged.accepted if a.delta] == [("a",)]
@@ -109,11 +114,14 @@ class TestRows:
 def comparison() -> Comparison:
     """One with rows in every part, within and accepted included."""
     sort = Uncounted(operator="aten.sort.default", calls=2, shapes=("f32[4]",))
+    growth = limit("latency", vs_baseline=0.05)
+    beside_base = budgeted("t.py::beside", measured(macs={"fc": 5}, latency=0.1), limits=(growth,))
     base = reported(
         budgeted("t.py::over", measured(macs={"fc": 10}), limits=(limit("macs", 10),)),
         budgeted("t.py::wide", measured(macs={"fc": 5}), limits=(limit("macs", 5),)),
         budgeted("t.py::slim", measured(macs={"fc": 5}), limits=(limit("macs", 9),)),
         budgeted("t.py::timed", measured(macs={"fc": 5}, latency=0.1)),
+        beside_base,
         budgeted("t.py::old", measured(macs={"fc": 55})),
         budgeted("t.py::gone", measured(macs={"fc": 7}), limits=(limit("macs", 7),)),
         budgeted("t.py::lost", measured(macs={"fc": 8})),
@@ -123,6 +131,7 @@ def comparison() -> Comparison:
     )
     head = reported(
         budgeted("t.py::over", measured(macs={"fc": 11}), limits=(limit("macs", 10),)),
+        beside_base,
         budgeted("t.py::wide", measured(macs={"fc": 5}), limits=(limit("macs", 6),)),
         budgeted("t.py::slim", measured(macs={"fc": 5}), limits=(limit("macs", 8),)),
         budgeted("t.py::timed", measured(macs={"fc": 5}, latency=0.2, uncounted=(sort,))),
@@ -137,6 +146,7 @@ def comparison() -> Comparison:
         versions={"torch": "2.13"},
         machine={"cores": 8},
         notes=("slow machine",),
+        side_by_side=beside(timed(beside_base, TimedOutcome.WITHIN, ratio(1.0))),
     )
     plain = compare(base, head)
     (grown,) = [d for d in plain.over if d.place.test == "t.py::over"]
@@ -156,6 +166,41 @@ def comparison() -> Comparison:
     empty = [name for name in lists if not getattr(complete, name)]
     assert empty == ["added", "missing_legs"], "the fixture no longer has rows of every kind"
     return complete
+
+
+class TestTimings:
+    TEST = budgeted(TEST, measured(latency=0.1), limits=(limit("latency", vs_baseline=0.05),))
+
+    def leg(self, outcome: TimedOutcome, estimate: float) -> Comparison:
+        found = timed(self.TEST, outcome, ratio(estimate))
+        return compare(
+            reported(self.TEST, git=BASE),
+            reported(self.TEST, git=HEAD, side_by_side=beside(found)),
+        )
+
+    def test_two_legs_never_share_a_time(self) -> None:
+        legs = {
+            "cpu": self.leg(TimedOutcome.WITHIN, 1.01),
+            "gpu": self.leg(TimedOutcome.REGRESSED, 1.2),
+        }
+        merged = merge(legs)
+        assert merged.standing is Standing.OVER
+        assert [(d.growth, d.place.legs) for d in merged.timed] == [
+            (pytest.approx(0.01), ("cpu",)),
+            (pytest.approx(0.2), ("gpu",)),
+        ]
+        assert [d.place.legs for d in merged.over] == [("gpu",)]
+        assert merged.limits_within == 0
+
+    def test_what_was_timed_on_one_leg_and_not_on_another_are_two_rows(self) -> None:
+        head = reported(self.TEST, git=HEAD)
+        untimed = [
+            replace(head, side_by_side=beside(timed(self.TEST, TimedOutcome.NOT_TIMED, reason=why)))
+            for why in ("it failed there", "no time was left")
+        ]
+        base = reported(self.TEST, git=BASE)
+        merged = merge({name: compare(base, run) for name, run in zip("ab", untimed, strict=True)})
+        assert [d.place.legs for d in merged.undecided] == [("a",), ("b",)]
 
 
 class TestStanding:

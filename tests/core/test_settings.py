@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -90,6 +91,34 @@ def test_a_report_keeps_the_budgets_as_they_were_written(tmp_path: Path) -> None
     }
     assert kept.defaults == {"peak_memory": "1 GiB"}
     assert kept.match == ({"tests": "tests/models/test_*.py::test_forward*", "budget": "resnet18"},)
+
+
+def test_a_machine_is_told_by_its_memory_and_its_libraries_too(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        "[tool.flopbudget.machines.big]\n"
+        'memory = "16 GiB"\ntorch_interop_threads = 2\nblas = "mkl *"\n',
+    )
+    assert settings.machines["big"] == MachinePattern(
+        memory=Fraction(16 * 2**30), torch_interop_threads=2, blas="mkl *"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("memory_bytes = 3", "unknown key 'memory_bytes'; did you mean 'memory'?"),
+        ("goveror = 'x'", "unknown key 'goveror'; did you mean 'governor'?"),
+        ("memory = 16", "memory: must be a text, not 16"),
+        ("memory = '16 GFLOP'", "memory: cannot read '16 GFLOP'; write a number and a unit"),
+        ("python = 3.11", "python: must be a text, not 3.11"),
+        ("torch_threads = '2'", "torch_threads: must be a number of threads, not '2'"),
+    ],
+)
+def test_a_mistake_in_a_machine_says_what_to_write(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(message)) as caught:
+        load(tmp_path, f"[tool.flopbudget.machines.m]\n{line}\n")
+    assert str(caught.value).startswith("pyproject.toml: tool.flopbudget.machines.m.")
 
 
 @pytest.mark.parametrize("text", ["", "[tool.other]\nx = 1\n", "[tool.flopbudget]\n"])
@@ -239,6 +268,18 @@ def test_a_missing_file_and_one_that_is_not_text_are_named(tmp_path: Path) -> No
         (MachinePattern(cpu="AMD EPYC *"), {"cpu": "Intel Xeon"}, False),
         (MachinePattern(cores=4), {"cpu": "AMD EPYC 7763"}, False),
         (MachinePattern(ci="*"), {"cpu": "AMD EPYC 7763"}, False),
+        (MachinePattern(cpu_flags="fma avx2"), {"cpu_flags": "avx fma avx2"}, True),
+        # A part of a flag's name is no flag.
+        (MachinePattern(cpu_flags="avx512"), {"cpu_flags": "avx avx512f"}, False),
+        (MachinePattern(torch="2.13.*", python="3.11.*"), {"torch": "2.13.0+cpu"}, False),
+        (MachinePattern(governor="performance"), {"governor": "performance schedutil"}, False),
+        (MachinePattern(torch_threads=2), {"torch_threads": 2}, True),
+        # 9 to 10 bytes are 90 to 100 % of 10.
+        (MachinePattern(memory=Fraction(10)), {"memory_bytes": 8}, False),
+        (MachinePattern(memory=Fraction(10)), {"memory_bytes": 9}, True),
+        (MachinePattern(memory=Fraction(10)), {"memory_bytes": 10}, True),
+        (MachinePattern(memory=Fraction(10)), {"memory_bytes": 11}, False),
+        (MachinePattern(memory=Fraction(10)), {"cores": 10}, False),
     ],
 )
 def test_a_machine_counts_as_one_whose_every_fact_it_has(

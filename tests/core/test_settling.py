@@ -16,9 +16,10 @@ from pytest_flopbudget.core.measurement import Uncounted, Value
 from pytest_flopbudget.core.metrics import Better
 from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
 from pytest_flopbudget.core.settling import settle
+from pytest_flopbudget.core.side_by_side import TimedOutcome
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
 
-from ..builders import budgeted, limit, measured, reported
+from ..builders import BASE, HEAD, beside, budgeted, limit, measured, ratio, reported, timed
 
 A, B = "test_a.py::test_a", "test_a.py::test_b"
 TEN = limit("macs", 10)
@@ -229,6 +230,86 @@ class TestAcceptedBreaks:
         head = reported(budgeted(A, measured(macs={"": 1}, uncounted=(row,)), limits=(TEN,)))
         assert counts(judged(None, head, f"{A} uncounted <= 1 - r")) == (0, 0, 0, 1)
         assert counts(judged(None, head, f"{A} uncounted <= 0 - r")) == (1, 0, 0, 0)
+
+
+class TestBesideTheBase:
+    GROWTH = limit("latency", vs_baseline=0.05)
+
+    def judged(self, test: TestReport, *lines: str, estimate: float = 1.2) -> Comparison:
+        found = timed(test, TimedOutcome.REGRESSED, ratio(estimate))
+        base = reported(test, git=BASE)
+        return judged(base, reported(test, git=HEAD, side_by_side=beside(found)), *lines)
+
+    def one(self, allowed: Limit = GROWTH) -> TestReport:
+        return budgeted(A, measured(macs={"fc": 1}, **{allowed.metric: 0.005}), limits=(allowed,))
+
+    @pytest.mark.parametrize(
+        ("cap", "is_accepted"), [("+20%", True), ("+19.9%", False), ("6 ms", True), ("5 ms", False)]
+    )
+    def test_a_slower_test_is_accepted_by_its_change_or_by_its_time(
+        self, cap: str, is_accepted: bool
+    ) -> None:
+        # 5 ms on the base, and 1.2 times that here.
+        comparison = self.judged(self.one(), f"{A} latency <= {cap} - it pays")
+        assert counts(comparison) == ((0, 0, 0, 1) if is_accepted else (1, 0, 0, 0))
+
+    @pytest.mark.parametrize(("cap", "is_accepted"), [("-20%", True), ("-19%", False)])
+    def test_a_throughput_is_accepted_down_to_its_drop(self, cap: str, is_accepted: bool) -> None:
+        # 1.25 times the time is 0.8 of the throughput.
+        test = self.one(limit("throughput", vs_baseline=0.05))
+        line = f"{A} throughput >= {cap} - it pays"
+        comparison = self.judged(test, line, estimate=1.25)
+        assert comparison.standing is (Standing.ACCEPTED if is_accepted else Standing.OVER)
+
+    def test_what_was_accepted_in_vain_is_told_in_percent(self) -> None:
+        (delta,) = self.judged(self.one(), f"{A} latency <= +10% - it pays").over
+        assert delta.verdict is not None
+        assert delta.verdict.reason.endswith("; accepted up to +10 %, and this is +20 %")
+
+    def test_a_change_accepts_no_broken_ceiling(self) -> None:
+        ceiling = limit("latency", 0.001)
+        known = Value(value=0.005, low=0.004, high=0.006)
+        test = budgeted(A, measured(macs={"fc": 1}, latency=known), limits=(ceiling,))
+        comparison = judged(None, reported(test), f"{A} latency <= +900% - it pays")
+        assert counts(comparison) == (1, 0, 0, 0)
+        assert comparison.notes[-1].startswith("accepts nothing: ")
+
+    @pytest.mark.parametrize(
+        ("most", "was", "outcome", "base_s", "is_pre_existing"),
+        [
+            # 5 ms here, at least 4 ms of it for sure.
+            (0.001, 0.001, TimedOutcome.WITHIN, 0.005, True),
+            (0.001, 0.001, TimedOutcome.UNSTABLE, 0.005, True),
+            # The base held it, or both held what the base allowed.
+            (0.001, 0.001, TimedOutcome.WITHIN, 0.0009, False),
+            (0.001, 0.006, TimedOutcome.WITHIN, 0.005, False),
+            (0.001, 0.0045, TimedOutcome.WITHIN, 0.005, False),
+            # Slower beyond what is allowed is the change's doing.
+            (0.001, 0.001, TimedOutcome.REGRESSED, 0.005, False),
+        ],
+    )
+    def test_a_ceiling_that_the_base_broke_beside_the_head_is_pre_existing(
+        self, most: float, was: float, outcome: TimedOutcome, base_s: float, is_pre_existing: bool
+    ) -> None:
+        known = Value(value=0.005, low=0.004, high=0.006)
+
+        def test_of(most: float, **values: Value) -> TestReport:
+            return budgeted(A, measured(macs={"fc": 1}, **values), limits=(limit("latency", most),))
+
+        head = test_of(most, latency=known)
+        found = timed(head, outcome, ratio(1.0, base_s=base_s))
+        # In a run of its own the base is not timed.
+        base = reported(test_of(was), git=BASE)
+        comparison = judged(base, reported(head, git=HEAD, side_by_side=beside(found)))
+        assert bool(comparison.pre_existing) is is_pre_existing
+
+    def test_a_growth_is_the_changes_doing_though_the_base_breaks_the_ceiling_too(self) -> None:
+        ceiling = limit("latency", 0.001)
+        known = Value(value=0.005, low=0.004, high=0.006)
+        test = budgeted(A, measured(macs={"fc": 1}, latency=known), limits=(ceiling,))
+        comparison = self.judged(test)
+        assert counts(comparison) == (1, 1, 0, 0)
+        assert [d.verdict.outcome.value for d in comparison.over if d.verdict] == ["regressed"]
 
 
 class TestAcceptedLoosening:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -152,9 +153,9 @@ class TestWarmUp:
     @pytest.mark.parametrize(
         ("call_s", "calls"),
         [
-            (0.05, 20),  # 20 calls of 50 ms take 1 s, more than 0.3
-            (0.25, 8),  # 20 would take 5 s: ends after 2
-            (0.5, 4),
+            (0.01, 1 + 8 * 4),  # 10 ms, and slices of 40 ms: seven are 10 ms short of 0.3 s
+            (0.25, 6),  # 0.3 s would be two calls: six slices are the fewest
+            (0.5, 4),  # six would take 3 s: ends after 2
         ],
     )
     def test_it_makes_enough_calls_unless_they_take_too_long(
@@ -163,18 +164,20 @@ class TestWarmUp:
         base, head = FakeSide(steady(call_s)), FakeSide(steady(call_s))
         series = take_turns(base, head, PLAN, head_leads=False)
         for side in (base, head):
-            assert len(side.slices) - len(series.turns) == 1 + calls
+            # The slice after the first call is of one call too: it finds the pace.
+            warmup = side.slices[1 : -len(series.turns)]
+            assert sum(piece.calls for piece in warmup) == calls
 
     def test_a_side_that_is_warm_does_not_wait_for_a_slow_one(self) -> None:
         base, head = FakeSide(steady(0.005)), FakeSide(steady(10.0))
         series = take_turns(base, head, PLAN, head_leads=False)
-        # Two calls of 10 s are the head's warm-up, while the base goes on to 20 and 0.3 s.
+        # Two calls of 10 s are the head's warm-up, while the base goes on to 0.3 s.
         assert len(head.slices) == 2 + len(series.turns)
         warmup = base.slices[1 : -len(series.turns)]
         assert sum(piece.wall_s for piece in warmup) == pytest.approx(0.3, abs=0.04)
 
     def test_it_takes_enough_slices_to_see_a_drift(self) -> None:
-        plan = TurnPlan(warmup_s=0.01, warmup_calls=1)
+        plan = TurnPlan(warmup_s=0.01)
         base = FakeSide(steady(0.05))
         series = take_turns(base, FakeSide(steady(0.05)), plan, head_leads=False)
         assert len(base.slices) - len(series.turns) == 1 + 6
@@ -206,6 +209,23 @@ class TestWarmUp:
         # 0.02 * (1 + 0.5 * 0.9^(n-2)), first at n = 29. Slices are counted from 0.
         assert len(warmup) == 29 + 1
         assert sum(piece.wall_s for piece in warmup) < PLAN.warmup_limit_s
+
+    def test_a_neighbour_that_the_system_tells_of_is_no_drift(self) -> None:
+        class Robbed(FakeSide):
+            """A side whose time beyond 5 ms a call was spent in a queue."""
+
+            def run(self, calls: int) -> Slice:
+                piece = super().run(calls)
+                return replace(piece, queued_s=piece.wall_s - 0.005 * calls)
+
+        def crowded() -> Iterator[float]:
+            return (0.005 * 1.01**n for n in itertools.count())
+
+        side = Robbed(crowded())
+        series = take_turns(side, FakeSide(steady(0.005)), PLAN, head_leads=False)
+        assert series.is_steady
+        warmup = side.slices[1 : -len(series.turns)]
+        assert sum(piece.wall_s for piece in warmup[:-1]) < PLAN.warmup_s
 
     def test_noise_is_no_drift(self) -> None:
         source = Random(7)

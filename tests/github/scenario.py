@@ -85,6 +85,7 @@ class Scenario:
             self.server.merge()
         head_sha, base_sha = self.sha("topic"), self.sha("main")
         payload = event_payload(head_sha=head_sha, base_sha=base_sha, is_fork=is_fork)
+        payload["repository"]["default_branch"] = "main"
         self.show(payload["pull_request"])
         return self.measure("pull_request", payload, ref, depth=depth, **given)
 

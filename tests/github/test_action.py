@@ -166,7 +166,7 @@ def test_a_workflow_pins_what_it_uses_from_others(workflow: Path) -> None:
 
 def test_there_are_workflows_to_check() -> None:
     assert [path.name for path in WORKFLOWS] == ["budget-comment.yml", "budget.yml", "ci.yml"]
-    assert len(PASTED) == 4
+    assert len(PASTED) == 5
 
 
 def test_a_workflow_gives_the_actions_inputs_that_they_have(workflow: Path) -> None:

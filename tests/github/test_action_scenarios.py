@@ -5,6 +5,7 @@ What the numbers are is told in `scenario`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -106,6 +107,10 @@ class TestTwoPushes:
         assert comment != first[1][0]
         assert result.outputs["comment-url"] == first[0].outputs["comment-url"]
         assert [method for method, _ in pull.github.writes()] == ["POST", "PATCH"]
+
+    def test_the_measurements_are_kept_for_a_week(self, second: Any, pull: Scenario) -> None:
+        (left,) = pull.uploads.artifacts
+        assert (left.name, left.retention_days) == ("flopbudget-default", "7")
 
     def test_the_outputs_of_a_kept_budget(self, second: Any) -> None:
         result, _ = second
@@ -339,6 +344,103 @@ class TestBaselineBranch:
         measured, nothing = queued
         assert measured.steps["Comment"].conclusion == "skipped"
         assert "Nothing is recorded: this is no push to the default branch." in nothing.log
+
+
+class TestRecords:
+    """A push leaves 32 768 MACs behind, in its artifact and in a file; the topic has 65 536.
+
+    The job that measures the topic does not judge it.
+    """
+
+    LINE = "Flop-Budget-Accept: tests/test_mlp.py::* macs <= 70000 - a wider model"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def pull(cls, open_pull_request: Opener) -> Scenario:
+        return open_pull_request(project(width=256), project(width=512))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def recorded(cls, pull: Scenario) -> tuple[str, str]:
+        """The commit that was pushed, and what it left behind."""
+        commit = pull.sha("main")
+        pull.measure("push", push_payload(commit), "refs/heads/main", baseline="artifact", depth=1)
+        (left,) = pull.uploads.artifacts
+        # Not the week of others: until it expires it is a baseline.
+        assert left.retention_days == "0"
+        pull.data.parents = {commit: []}
+        pull.data.add_artifact(left.name, commit)
+        number = pull.data.artifacts[-1]["id"]
+        pull.shown.stored[f"/{number}"] = left.archive
+        (leg,) = left.members().values()
+        return commit, json.dumps(json.loads(leg)["head"])
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def measured(cls, pull: Scenario, recorded: tuple[str, str]) -> Result:
+        return pull.gate(baseline="artifact", judge="false")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def judged(cls, pull: Scenario, measured: Result) -> Result:
+        return cls.judge(pull)
+
+    @staticmethod
+    def judge(pull: Scenario) -> Result:
+        event = {"pull_request": _without_label(pull)}
+        return pull.later("gate", "pull_request", event, expect="default")
+
+    def test_the_base_is_what_the_push_left(self, measured: Result) -> None:
+        assert measured.steps["Measure the base"].conclusion == "skipped"
+        head = Path(measured.outputs["report-path"])
+        assert macs(head) == 128 * 512
+        assert macs(head.with_name("base.json")) == 128 * 256
+
+    def test_the_leg_of_a_matrix_only_measures(self, measured: Result) -> None:
+        assert measured.conclusion == "success", measured.log
+        assert measured.steps["Judge"].conclusion == "skipped"
+        assert measured.steps["Comment"].conclusion == "skipped"
+        assert measured.outputs["verdict"] == ""
+        assert "::error" not in measured.log
+        assert "the job that uses action/gate does that" in measured.steps["Gate"].log
+
+    def test_the_job_after_it_judges(
+        self, judged: Result, pull: Scenario, recorded: tuple[str, str]
+    ) -> None:
+        assert (judged.conclusion, judged.outputs["verdict"]) == ("failure", "fail")
+        assert recorded[0][:9] in pull.comments()[0]
+        # 65 536 against 32 768.
+        assert "+100 %" in pull.comments()[0]
+
+    def test_an_acceptance_turns_everything_green_without_a_new_measurement(
+        self, pull: Scenario, judged: Result
+    ) -> None:
+        pull.accept(self.LINE)
+        again = self.judge(pull)
+        assert (again.conclusion, again.outputs["verdict"]) == ("success", "accepted"), again.log
+
+    def test_a_file_of_the_base_is_a_baseline_too(
+        self, pull: Scenario, recorded: tuple[str, str], judged: Result
+    ) -> None:
+        pull.server.commit("main", {".flopbudget/baseline.json": recorded[1]})
+        result = pull.gate(baseline="file", upload="false")
+        assert result.steps["Measure the base"].conclusion == "skipped"
+        assert macs(Path(result.outputs["report-path"]).with_name("base.json")) == 128 * 256
+        assert result.outputs["verdict"] == "fail"
+        assert "+100 %" in result.summary
+
+
+def test_what_nobody_can_judge_does_not_pass(open_pull_request: Opener) -> None:
+    pull = open_pull_request({"README.md": "1"}, PLAIN)
+    result = pull.gate(judge="false", upload="false")
+    assert result.conclusion == "failure"
+    assert "leaves judging to action/gate, which finds nothing" in result.steps["Gate"].log
+
+
+def test_a_word_that_is_no_false_judges(open_pull_request: Opener) -> None:
+    pull = open_pull_request({"README.md": "1"}, PLAIN)
+    result = pull.gate(judge="no", baseline="file", comment="never")
+    assert (result.conclusion, result.outputs["verdict"]) == ("failure", "nothing-measured")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ The budget is 40 000 MACs wherever a test does not say otherwise.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,14 +15,16 @@ from typing import Any
 import pytest
 
 from pytest_flopbudget.core.legs import Leg, Series, leg_to_json
+from pytest_flopbudget.core.ratios import Ratio
 from pytest_flopbudget.core.report import Git, Report, TestOutcome, TestReport
+from pytest_flopbudget.core.side_by_side import TimedOutcome
 from pytest_flopbudget.github.gate import main
 
-from ..builders import budgeted, limit, measured, reported
+from ..builders import beside, budgeted, limit, measured, ratio, reported, timed
 from .api_mock import REPOSITORY, WORKFLOW_LOGIN, Fault
 from .composite import Result, assignments
 from .conftest import TOKEN, event_payload
-from .mock_runs import RUN_ID, zipped
+from .mock_runs import RUN_ID, workflow_run, zipped
 from .repositories import Server
 from .scenario import Scenario, merge_group_payload, opened, repository
 
@@ -299,6 +302,74 @@ class TestAccepting:
         assert pull.github.writes() == []
 
 
+class TestBesideTheBase:
+    """What the measuring job timed on both sides, on its way to the comment."""
+
+    TEST = budgeted(
+        FORWARD,
+        measured(macs={"0": 5}, latency=0.005),
+        limits=(limit("latency", vs_baseline=0.05),),
+    )
+
+    def sides(self, outcome: TimedOutcome, found: Ratio, reason: str = "so") -> tuple[Report, ...]:
+        timings = beside(timed(self.TEST, outcome, found, reason=reason))
+        head = replace(run_of(self.TEST, commit="a"), side_by_side=timings)
+        return head, run_of(self.TEST, commit="b")
+
+    @pytest.mark.parametrize(
+        ("outcome", "found", "exit_code", "row"),
+        [
+            (
+                TimedOutcome.REGRESSED,
+                ratio(1.2),
+                1,
+                "| 5 ms | 6 ms | +20.0 % | [+19.0, +21.0] | 1.8 % | SLOWER |",
+            ),
+            (
+                TimedOutcome.WITHIN,
+                ratio(1.02),
+                0,
+                "| 5 ms | 5.1 ms | +2.0 % | [+1.0, +3.0] | 1.8 % | ok |",
+            ),
+            (
+                TimedOutcome.UNSTABLE,
+                ratio(1.2, spread=0.3, noise=0.4),
+                0,
+                "| 5 ms | 6 ms | +20.0 % | [-10.0, +50.0] | 40.0 % | unstable, not gated |",
+            ),
+        ],
+    )
+    def test_the_verdict_and_the_row_reach_the_comment(
+        self, judge: Judge, outcome: TimedOutcome, found: Ratio, exit_code: int, row: str
+    ) -> None:
+        judged = judge(*self.sides(outcome, found))
+        assert judged.exit_code == exit_code
+        for page in (judged.comment, judged.summary):
+            assert f"| <code>test_forward</code> | <code>latency</code> {row}" in page
+        assert ("::error" in judged.log) is bool(exit_code)
+
+    def test_the_line_that_is_offered_accepts_it(self, pull: Scenario, judge: Judge) -> None:
+        head, base = self.sides(TimedOutcome.REGRESSED, ratio(1.2))
+        (line,) = re.findall(r"^Flop-Budget-Accept: .*$", judge(head, base).comment, re.MULTILINE)
+        pull.accept(line.removesuffix("reason") + "it pays")
+        accepted = judge(head, base)
+        assert (accepted.exit_code, accepted.outputs["verdict"]) == (0, "accepted")
+
+    def test_a_leg_whose_timings_make_no_sense_is_a_missing_one(self, pull: Scenario) -> None:
+        head, base = self.sides(TimedOutcome.WITHIN, ratio(1.02))
+        document = leg_to_json(Leg(name="cpu", head=head, base=base))
+        document["head"]["side_by_side"]["tests"][0]["ratio"]["interval"] = [-1, 1]
+        pull.shown.upload("flopbudget-cpu", zipped(json.dumps(document).encode()))
+        result = gate(pull)
+        assert (result.conclusion, exit_code(result)) == ("failure", "2")
+
+    def test_the_reason_cannot_write_into_the_page(self, judge: Judge) -> None:
+        hostile = "| x |\n\n# forged <script>"
+        found = judge(*self.sides(TimedOutcome.UNSTABLE, ratio(1.2), reason=hostile))
+        assert "<script>" not in found.comment
+        assert "\n# forged" not in found.comment
+
+
 class TestComment:
     @pytest.mark.parametrize("state", ["a newer run", "a later attempt"])
     def test_an_old_run_that_ends_late_changes_nothing(self, pull: Scenario, state: str) -> None:
@@ -367,6 +438,24 @@ class TestComment:
         )
         assert pull.github.writes() == []
 
+    def test_one_by_dependabot_is_too(self, pull: Scenario) -> None:
+        leave(pull, run_of(costing(30_000)), run_of(costing(20_000)))
+        event = payload(pull)
+        event["sender"]["login"] = event["pull_request"]["user"]["login"] = "dependabot[bot]"
+        result = gate(pull, event)
+        assert result.outputs["verdict"] == "pass"
+        assert result.steps["Comment"].conclusion == "skipped"
+        assert "::notice title=Compute budget::the token of a pull request by Dependabot" in (
+            result.log
+        )
+        assert "::warning" not in result.log
+        assert pull.github.writes() == []
+        # The event of the second workflow gets a token that writes.
+        pull.later("comment", "workflow_run", workflow_run(head_sha=pull.sha("topic")))
+        (comment,) = pull.comments()
+        assert "test_forward" in comment
+        assert "easured by code of this pull request" not in comment
+
     def test_a_refusal_is_a_warning_and_the_verdict_stands(self, pull: Scenario) -> None:
         pull.github.faults = [Fault("POST", f"/repos/{REPOSITORY}/issues/7/comments", 403)]
         result = judged(pull, run_of(costing(30_000)), None)
@@ -385,6 +474,29 @@ def test_another_torch_on_the_base_is_told(judge: Judge) -> None:
     comment = judge(run_of(costing(31_000)), base).comment.replace("&#46;", ".")
     assert "2.12.0" in comment
     assert "2.13.0" in comment
+
+
+def test_what_depends_on_the_machine_is_not_compared_across_two(judge: Judge) -> None:
+    def side(cpu: str, macs: int, peak: int, seconds: float) -> Report:
+        values = {"allocator_peak": peak, "latency": seconds}
+        limits = (limit("macs", 40_000), limit("allocator_peak", 9_000))
+        test = budgeted(FORWARD, measured(macs={"0": macs}, **values), limits=limits)
+        return replace(run_of(test), machine={"cpu": cpu})
+
+    base = side("EPYC 7763", 20_000, 1_024, 0.5)
+    other = judge(side("Xeon 8370C", 30_000, 4_096, 2.5), base)
+    assert other.exit_code == 0
+    folded = other.comment.split("Not comparable", 1)[1].split("</details>", 1)[0]
+    assert "1 KiB | 4 KiB |" in folded
+    # Times of two machines do not even stand side by side.
+    assert ("2.5 s |" in folded, "500 ms" in other.comment) == (True, False)
+    # Neither has a difference in percent, which the count has: half as much again.
+    assert ("+50 %" in other.comment, "+300 %" in other.comment) == (True, False)
+    assert "+400 %" not in other.comment
+    assert "EPYC 7763" in other.comment
+    # The control: on one machine the allocator's peak is a change, and latency still is none.
+    same = judge(side("EPYC 7763", 30_000, 4_096, 2.5), base)
+    assert ("+300 %" in same.comment, "+400 %" in same.comment) == (True, False)
 
 
 def test_an_older_base_and_its_history_reach_the_comment(pull: Scenario) -> None:

@@ -98,6 +98,26 @@ def test_an_unreadable_event_file_is_named(tmp_path: Path, content: bytes | None
 PAYLOADS = Path(__file__).parent / "payloads"
 
 
+@pytest.mark.parametrize(
+    ("sender", "is_fork", "words"),
+    [
+        ("Codertocat", False, ""),
+        ("dependabot[bot]", False, "a pull request by Dependabot"),
+        ("dependabot", False, ""),
+        ("Codertocat", True, "a pull request from a fork"),
+        ("dependabot[bot]", True, "a pull request from a fork"),
+    ],
+)
+def test_forks_and_dependabot_get_a_token_that_only_reads(
+    sender: str, is_fork: bool, words: str
+) -> None:
+    payload = event_payload(head_sha=HEAD, base_sha=BASE, is_fork=is_fork)
+    # A pull request by Dependabot to which a person pushes is that person's run.
+    payload["pull_request"]["user"]["login"] = "dependabot[bot]"
+    payload["sender"]["login"] = sender
+    assert parse_pull_request(payload, repository=REPOSITORY).read_only_for == words
+
+
 def kept(name: str) -> Any:
     """An event as GitHub publishes it."""
     return json.loads((PAYLOADS / name).read_text())

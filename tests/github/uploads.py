@@ -34,6 +34,8 @@ class Artifact:
     name: str
     archive: bytes
     """The zip file."""
+    retention_days: str
+    """As it was asked for; 0 for as long as the repository says."""
 
     def members(self) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(self.archive)) as archive:
@@ -63,7 +65,7 @@ class Uploads:
             )
         self.artifacts = [artifact for artifact in self.artifacts if artifact not in same]
         number = max((artifact.id for artifact in self.artifacts), default=0) + 1
-        self.artifacts.append(Artifact(number, name, _archive(files)))
+        self.artifacts.append(Artifact(number, name, _archive(files), use.inputs["retention-days"]))
         return Outcome(outputs={"artifact-id": str(number)}, log=f"Artifact {name} uploaded\n")
 
 

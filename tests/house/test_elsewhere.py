@@ -253,13 +253,17 @@ class TestAnyCI:
     def test_a_head_over_budget_fails_and_its_files_say_why(self, over: Job) -> None:
         assert over.code == 1, over.log
         assert "test_net used 160 MAC, budget 128 MAC (+25 %)" in over.log
-        assert over.note().startswith("### \N{CROSS MARK} Compute budget: 1 over budget")
+        assert over.note().startswith("### \N{CROSS MARK} Compute budget: fail · 1 over budget")
 
     @pytest.mark.parametrize(
         ("branch", "code", "verdict"),
         [
             ("within", 0, "### \N{WHITE HEAVY CHECK MARK} Compute budget: "),
-            ("loosened", 1, "### \N{CROSS MARK} Compute budget: 1 budget loosened"),
+            (
+                "loosened",
+                1,
+                "### \N{CROSS MARK} Compute budget: needs-approval · 1 budget loosened",
+            ),
         ],
     )
     def test_the_exit_code_is_the_gates(
@@ -353,7 +357,7 @@ def test_the_line_of_the_page_is_an_acceptance() -> None:
     (acceptance,), complaints = parse_acceptances(block("line: accept"))
     assert complaints == ()
     assert acceptance.metric == "flops"
-    assert acceptance.reason == "the reason"
+    assert acceptance.reason == "wider layers, for 2 % accuracy"
 
 
 @pytest.mark.usefixtures("over")
@@ -389,6 +393,10 @@ class TestGitLab:
         )
         assert job.code == code, job.log
         assert ("accepted up to 1" in job.log) == is_read
+        # The note shows what was accepted, up to where and why, and nothing of that else.
+        assert ("#### Accepted\n" in job.note()) == is_read
+        assert ("it pays" in job.note()) == is_read
+        assert "label" not in job.note()
 
     def test_a_merged_results_pipeline_is_held_against_the_target(self, machine: Machine) -> None:
         # The target is over budget itself, which is not the doing of this change.

@@ -10,8 +10,7 @@ import pytest
 
 from pytest_flopbudget.core.acceptance import KEY, parse_acceptances
 from pytest_flopbudget.core.merging import _WORST_FIRST
-from pytest_flopbudget.render.github import _VERDICTS
-from pytest_flopbudget.render.sentences import LABEL
+from pytest_flopbudget.render.sentences import LABEL, VERDICTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "gate.md").read_text(encoding="utf-8")
 
@@ -37,11 +36,13 @@ def test_the_lines_that_are_shown_as_accepted_are() -> None:
     accepted, complaints = parse_acceptances(block("accepted"))
     assert complaints == ()
     assert [one.line for one in accepted] == lines
-    # 1.5 GFLOP; 120 * 1024 * 1024 B; 45 ms in seconds; a floor; a count; nothing to measure.
+    # 1.5 GFLOP; 120 * 1024 * 1024 B; 45 ms in seconds; a change; a floor; a count; nothing to
+    # measure.
     assert [(one.metric, one.cap, one.is_floor) for one in accepted] == [
         ("flops", 1_500_000_000, False),
         ("peak_memory", 125_829_120, False),
         ("latency", Fraction(45, 1000), False),
+        ("latency", Fraction(12, 100), False),
         ("accuracy", Fraction(74, 100), True),
         ("uncounted", 2, False),
         ("", None, False),
@@ -83,7 +84,7 @@ def test_every_example_stands_in_one_of_these_blocks() -> None:
 
 def test_the_verdicts_have_the_exit_codes_and_the_order_that_the_table_gives() -> None:
     shown = [(word.strip("`"), int(code)) for word, code, _ in rows("Verdicts and exit codes")]
-    assert shown == [(_VERDICTS[standing], standing.exit_code) for standing in _WORST_FIRST]
+    assert shown == [(VERDICTS[standing], standing.exit_code) for standing in _WORST_FIRST]
 
 
 def test_the_table_of_loosening_names_what_the_comparison_names() -> None:

@@ -8,9 +8,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from pytest_flopbudget.cli.main import _COMMANDS, main
 
 HEAVY = {"torch", "numpy", "pytest", "_pytest", "jsonschema", "tomlkit", "rich", "yaml", "requests"}
 
@@ -50,6 +53,11 @@ class Session:
 
 def _heavy_after(statement: str, folder: Path) -> set[str]:
     """The heavy packages in memory after the statement, in a fresh interpreter."""
+    return HEAVY & _modules_after(statement, folder)
+
+
+def _modules_after(statement: str, folder: Path) -> set[str]:
+    """What is in memory after the statement, in a fresh interpreter."""
     result = subprocess.run(
         [sys.executable, "-c", _IMPORT.format(statement)],
         cwd=folder,
@@ -57,7 +65,7 @@ def _heavy_after(statement: str, folder: Path) -> set[str]:
         capture_output=True,
         text=True,
     )
-    return HEAVY & set(json.loads(result.stdout))
+    return set(json.loads(result.stdout))
 
 
 def _session(folder: Path, test: str, options: Sequence[str] = ()) -> Session:
@@ -85,7 +93,32 @@ def test_control_using_a_meter_is_seen_to_import_torch(tmp_path: Path) -> None:
 
 
 def test_the_command_line_imports_nothing_heavy_until_a_command_runs(tmp_path: Path) -> None:
-    assert _heavy_after("import pytest_flopbudget.cli.main as m; m._parser()", tmp_path) == set()
+    every = "import pytest_flopbudget.cli.main as m; [m._parser(name) for name in m._COMMANDS]"
+    assert _heavy_after(every, tmp_path) == set()
+
+
+def test_the_command_line_imports_the_command_that_is_asked_for_alone(tmp_path: Path) -> None:
+    one = "import pytest_flopbudget.cli.main as m; m._parser({!r})"
+    commands = {f"pytest_flopbudget.cli.{name}" for name in _COMMANDS}
+    assert _modules_after(one.format(""), tmp_path) & commands == set()
+    assert _modules_after(one.format("doctor"), tmp_path) & commands == {
+        "pytest_flopbudget.cli.doctor"
+    }
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_the_help_of_all_commands_says_what_each_says_of_itself(command: str) -> None:
+    module = import_module(f"pytest_flopbudget.cli.{command}")
+    assert module.__doc__ is not None
+    assert module.__doc__.splitlines()[0] == _COMMANDS[command]
+
+
+def test_a_mistyped_command_is_told_of_all(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["compair", "a.json"])
+    # Python 3.12 and later put no quotation marks around them.
+    said = capsys.readouterr().err.replace("'", "")
+    assert "measure, compare, ab, comment, doctor" in said
 
 
 def test_with_no_budget_the_plugin_adds_its_own_modules_and_the_standard_library_alone(

@@ -6,6 +6,7 @@ import gc
 import math
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain, cycle, repeat
 
 import numpy as np
@@ -212,7 +213,8 @@ def test_a_round_on_a_device_ends_when_the_device_is_done(
     launched: list[float] = []
     restored: list[list[str]] = []
 
-    def wait() -> None:
+    def wait(device: str | None) -> None:
+        assert device is None  # the current one, as no tensor is to be seen
         clock.now += sum(launched)
         launched.clear()
 
@@ -224,6 +226,20 @@ def test_a_round_on_a_device_ends_when_the_device_is_done(
     samples = LatencyTimer(clock=clock)(lambda: launched.append(2**-10))
     assert samples.median == samples.maximum == 2**-10
     assert restored == [["state"]]
+
+
+def test_every_measurement_is_within_what_keeps_it_alone(clock: FakeClock) -> None:
+    log: list[str] = []
+
+    @contextmanager
+    def alone() -> Iterator[None]:
+        log.append("alone")
+        yield
+        log.append(f"{clock.calls} calls")
+
+    timer = LatencyTimer(clock=clock, exclusive=alone, time_limit_s=0.0)
+    timer.measure(clock.work(repeat(1.0)))
+    assert log == ["alone", f"{clock.calls} calls"]
 
 
 def test_a_with_block_holds_the_settings_between_measurements() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy
 import pytest
 import torch
@@ -74,6 +76,24 @@ def test_memory_freed_before_it_is_needed_again_is_not_in_the_peak():
         return torch.ones(10)
 
     assert measure(first_large_then_small).activation_memory == 4000
+
+
+@pytest.mark.parametrize(("collects", "alive"), [(False, 3), (True, 1)])
+def test_tensors_in_a_cycle_of_references_live_until_they_are_collected(collects, alive):
+    def run():
+        for _ in range(3):
+            cycle = [torch.zeros(1000)]
+            cycle.append(cycle)
+            del cycle
+            if collects:
+                gc.collect()
+
+    gc.collect()
+    gc.disable()  # it may come round at any allocation
+    try:
+        assert measure(run).peak_memory == alive * 1000 * F32
+    finally:
+        gc.enable()
 
 
 def test_tensor_made_from_a_list_is_new():

@@ -130,7 +130,8 @@ def test_program_computes_the_same_with_a_counter_as_without(program: Program) -
 
 
 def test_what_was_measured_twice_has_the_same_counts() -> None:
-    for name in ("training_step_with_dropout", "attention_of_every_kind", "checkpoints"):
+    names = ("training_step_with_dropout", "attention_of_every_kind", "checkpoints", "optimizers")
+    for name in names:
         first, second = (measure(PROGRAMS[name]) for _ in range(2))
         assert first.values == second.values, name
         assert first.modules == second.modules, name

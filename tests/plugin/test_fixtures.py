@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .conftest import FLOPS, MACS, Suite
 
 
@@ -229,6 +231,122 @@ def test_over_its_latency_budget_a_test_fails(suite: Suite) -> None:
     ran = suite.run()
     assert ran.verdicts("test_slow") == [("", "latency", "over")]
     assert ran.code == 1
+
+
+HASTY = """
+    import pytest_flopbudget.session.testrun
+    from pytest_flopbudget import LatencyTimer
+
+    @pytest.fixture
+    def hasty(monkeypatch):
+        # Six rounds, from which no interval of p99 can be told.
+        timer = lambda: LatencyTimer(time_limit_s=0.0)
+        monkeypatch.setattr(pytest_flopbudget.session.testrun, "_timer", timer)
+
+    @pytest.mark.flop_budget(latency_p99="100 s")
+    def test_short(hasty): product()
+
+    @pytest.mark.flop_budget(latency_p99={"max": "100 s", "severity": "warn"})
+    def test_warned(hasty): product()
+    """
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ((), 0),
+        (("--flopbudget-strict-latency",), 1),
+        (("--flopbudget-strict-latency", "--flopbudget=report"), 0),
+        (("--flopbudget-strict-latency", "-k", "warned"), 0),
+    ],
+)
+def test_what_is_inconclusive_fails_the_run_only_where_that_is_asked_for(
+    suite: Suite, options: tuple[str, ...], code: int
+) -> None:
+    suite.write(HASTY)
+    ran = suite.run(*options)
+    assert ran.code == code
+    # A verdict of its own: no test fails for it.
+    assert set(ran.endings.values()) <= {"passed", "deselected"}
+    assert ran.verdicts("test_warned") == [("", "latency_p99", "inconclusive")]
+    said = "(inconclusive fails the run: --flopbudget-strict-latency)"
+    assert ran.words.count(said) == code
+
+
+def test_a_timed_test_is_held_to_the_roof_where_that_is_asked_for(suite: Suite) -> None:
+    suite.write(
+        """
+        import pytest_flopbudget.session.testrun as testrun
+        from pytest_flopbudget import LatencyTimer
+        from pytest_flopbudget.meters import rates
+
+        @pytest.fixture(autouse=True)
+        def scripted(monkeypatch):
+            # From each look at the clock to the next it is 2^-10 s.
+            now = [0.0]
+            def clock():
+                now[0] += 2.0**-10
+                return now[0]
+            timer = lambda: LatencyTimer(clock=clock, time_limit_s=0.0)
+            monkeypatch.setattr(testrun, "_timer", timer)
+            monkeypatch.setattr(rates, "rate_of", lambda dtype, threads: 2.0**30)
+
+        @pytest.mark.flop_budget(utilization={"min": "10%"}, flops_per_second="1 GFLOP/s")
+        def test_floats(): product()
+
+        @pytest.mark.flop_budget(utilization={"min": "50%"})
+        def test_far_below(): product()
+
+        @pytest.mark.flop_budget(flops_per_second={"min": 1})
+        def test_integers():
+            torch.ones(2, 2, dtype=torch.int32) @ torch.ones(2, 2, dtype=torch.int32)
+
+        @pytest.mark.latency_budget("1 s")
+        def test_unasked(): product()
+        """
+    )
+    ran = suite.run()
+    # 196608 FLOP in 2^-10 s are 201326592 FLOP/s: 0.1875 of 2^30.
+    assert ran.test("test_floats").measurements[0].values["utilization"].value == 0.1875
+    assert set(ran.verdicts("test_floats")) == {
+        ("", "utilization", "within"),
+        ("", "flops_per_second", "within"),
+    }
+    assert "test_far_below reached 0.1875 of the roof" in ran.words
+    assert ran.verdicts("test_integers") == [("", "flops_per_second", "not measured")]
+    assert "flops_per_second: the region does no floating-point arithmetic: it" in ran.words
+    values = ran.test("test_unasked").measurements[0].values
+    assert values["flops_per_second"].value == 201326592
+    assert "utilization" not in values
+    asked = suite.run("--flopbudget-latency=always", "-k", "unasked")
+    assert asked.test("test_unasked").measurements[0].values["utilization"].value == 0.1875
+
+
+def test_a_warm_up_that_never_ends_steady_is_said(suite: Suite) -> None:
+    suite.write(
+        """
+        import itertools
+        import pytest_flopbudget.session.testrun
+        from pytest_flopbudget import LatencyTimer
+
+        NOW = [0.0]
+        TIMES = (0.01 * 1.02**n for n in itertools.count())
+
+        def slows_down(): NOW[0] += next(TIMES)
+
+        @pytest.mark.latency_budget("1000 s")
+        def test_slows_down(flopbudget, monkeypatch):
+            timer = lambda: LatencyTimer(clock=lambda: NOW[0], time_limit_s=1.0)
+            monkeypatch.setattr(pytest_flopbudget.session.testrun, "_timer", timer)
+            flopbudget(slows_down)
+        """
+    )
+    ran = suite.run()
+    assert ran.code == 0, ran.text
+    said = "test_slows_down: its latency was still drifting when the warm-up had to end"
+    assert said in ran.words
+    (note,) = ran.report.notes
+    assert note.endswith("still speeding up or slowing down after its warm-up")
 
 
 def test_code_that_cannot_be_called_again_has_no_latency_and_says_why(suite: Suite) -> None:

@@ -92,3 +92,56 @@ def test_what_two_workers_leave_out_is_listed_though_they_run_nothing(suite: Sui
     )
     ran = suite.run_apart("-n2", "-k", "none")
     assert (ran.code, ran.endings) == (5, {"test_it[1]": "deselected", "test_it[2]": "deselected"})
+
+
+def test_timed_tests_never_overlap_also_when_a_worker_is_killed_while_it_times(
+    suite: Suite,
+) -> None:
+    suite.write(
+        """
+        import fcntl, signal
+        from pytest_flopbudget import LatencyTimer
+        import pytest_flopbudget.session.testrun as testrun
+
+        def inside_of(tmp_path_factory):
+            return (tmp_path_factory.getbasetemp().parent / "inside").open("a")
+
+        @pytest.mark.flop_budget(ops=3)
+        @pytest.mark.parametrize("n", range(4))  # two for each worker to begin with
+        def test_timer(n, tmp_path_factory, latency_timer, flopbudget):
+            inside = inside_of(tmp_path_factory)
+            latency_timer.time_limit_s = 0.1
+
+            def alone():
+                fcntl.flock(inside, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                product()
+                fcntl.flock(inside, fcntl.LOCK_UN)
+
+            latency_timer(alone)
+            flopbudget(product)
+
+        @pytest.mark.latency_budget("100 s")
+        @pytest.mark.parametrize("n", range(6))
+        def test_it(n, tmp_path_factory, monkeypatch, flopbudget):
+            monkeypatch.setattr(testrun, "_timer", lambda: LatencyTimer(time_limit_s=0.1))
+            inside = inside_of(tmp_path_factory)
+            calls = []
+
+            def alone():
+                calls.append(1)
+                if len(calls) == 1: return  # the counted one
+                # Raises where another test is being timed: then this one has no latency.
+                fcntl.flock(inside, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if n == 1: os.kill(os.getpid(), signal.SIGKILL)
+                product()
+                fcntl.flock(inside, fcntl.LOCK_UN)
+
+            flopbudget(alone)
+        """
+    )
+    ran = suite.run_apart("-n2")
+    others = [f"test_it[{n}]" for n in (0, 2, 3, 4, 5)]
+    endings = dict.fromkeys([*(f"test_timer[{n}]" for n in range(4)), *others], "passed")
+    assert ran.endings == {"test_it[1]": "failed", **endings}
+    for name in others:
+        assert ran.verdicts(name) == [("", "latency", "within")]

@@ -55,6 +55,11 @@ def offered(markdown: str) -> str:
     return html.unescape("".join(blocks))
 
 
+def filled(lines: str) -> str:
+    """The lines as somebody pastes them who has a reason."""
+    return re.sub("reason$", "it pays", lines, flags=re.MULTILINE)
+
+
 CASES = {
     "maximum": (reported(spent(9, 10)), reported(spent(9, 20))),
     # 4 digits say 2 GMAC, which is less than is allowed.
@@ -110,12 +115,21 @@ class TestRoundTrip:
         base, head = CASES[case]
         comparison = settle(compare(base, head), base, ())
         assert comparison.standing in (Standing.OVER, Standing.NEEDS_APPROVAL)
-        acceptances, complaints = parse_acceptances(offered(render_markdown(comparison)))
+        acceptances, complaints = parse_acceptances(filled(offered(render_markdown(comparison))))
         assert complaints == ()
         after = settle(compare(base, head), base, acceptances)
         assert (after.standing, after.over, after.loosened) == (Standing.ACCEPTED, (), ())
         # Each line is for something: none is told of as idle.
         assert after.notes == comparison.notes
+
+    @pytest.mark.parametrize("case", CASES)
+    def test_what_is_pasted_without_a_reason_accepts_nothing(self, case: str) -> None:
+        base, head = CASES[case]
+        text = offered(render_markdown(settle(compare(base, head), base, ())))
+        acceptances, complaints = parse_acceptances(text)
+        assert acceptances == ()
+        assert len(complaints) == len(text.splitlines()) > 0
+        assert all("'reason' is no reason; " in complaint for complaint in complaints)
 
     def test_the_line_is_capped_at_what_was_seen(self) -> None:
         base, head = reported(spent(9, 10)), reported(spent(2_000, 10))
@@ -123,7 +137,7 @@ class TestRoundTrip:
         text = offered(render_markdown(comparison))
         assert text == f"Flop-Budget-Accept: {A} macs <= 2 kMAC - reason\n"
         worse = reported(spent(2_001, 10))
-        acceptances, _ = parse_acceptances(text)
+        acceptances, _ = parse_acceptances(filled(text))
         assert settle(compare(base, worse), base, acceptances).standing is Standing.OVER
 
     @pytest.mark.parametrize(
@@ -157,7 +171,7 @@ class TestRoundTrip:
     @given(name=st.text(min_size=1, max_size=80), bound=st.integers(1, 10**15))
     def test_a_line_is_offered_for_every_name_and_covers_it(self, name: str, bound: int) -> None:
         (line,) = lines_for_change(loosened(f"t.py::{name}", bound=Fraction(bound)))
-        (found,), complaints = parse_acceptances(line)
+        (found,), complaints = parse_acceptances(filled(line))
         assert complaints == ()
         assert found.covers(f"t.py::{name}")
         assert found.metric == "macs"
@@ -169,8 +183,8 @@ class TestRoundTrip:
     def test_no_name_makes_a_line_accept_another_value(self, name: str) -> None:
         assume(name.strip())
         for line in lines_for_change(loosened(name, bound=Fraction(200))):
-            (found,), _ = parse_acceptances(line)
-            assert (found.metric, found.cap, found.reason) == ("macs", 200, "reason")
+            (found,), _ = parse_acceptances(filled(line))
+            assert (found.metric, found.cap, found.reason) == ("macs", 200, "it pays")
             # Whatever stands in for a character of the name stands for one alone.
             assert "*" not in found.tests
             assert len(found.tests) == len(name)
@@ -178,7 +192,7 @@ class TestRoundTrip:
     def test_a_name_too_long_for_a_line_is_shortened_to_a_pattern(self) -> None:
         name = f"t.py::test[{'a' * 2000}]"
         (line,) = lines_for_change(loosened(name, bound=Fraction(200)))
-        ((found,), _) = parse_acceptances(line)
+        ((found,), _) = parse_acceptances(filled(line))
         assert found.covers(name)
         assert not found.covers("t.py::test[b]")
 

@@ -167,8 +167,13 @@ def test_warnings_of_every_kind_share_their_nine() -> None:
     ]
 
 
+def filled(line: str) -> str:
+    """The line as somebody pastes it who has a reason."""
+    return f"{line.removesuffix('reason')}it pays"
+
+
 def test_a_loosened_budget_that_waits_for_approval_is_an_error_with_the_way_out() -> None:
-    assert annotate(loosened_alone()) == (
+    assert annotate(loosened_alone(), label="flopbudget-accept") == (
         Annotation(
             is_error=True,
             message="This change loosens a budget: test_loose: macs maximum: 10 MAC -> 20 MAC "
@@ -180,6 +185,9 @@ def test_a_loosened_budget_that_waits_for_approval_is_an_error_with_the_way_out(
         ),
     )
     assert LABEL == LABEL_THAT_IS_READ
+    # Where no label is read, none is spoken of.
+    (elsewhere,) = annotate(loosened_alone())
+    assert "have it accepted: a line in the text given with --accept: Flop" in elsewhere.message
 
 
 def test_an_accepted_loosening_is_a_warning() -> None:
@@ -232,7 +240,7 @@ def test_the_line_that_is_offered_is_one_that_is_accepted(
 
     base = side(before)
     compared = compare(base, side(after))
-    lines = [way_out(change).partition("description: ")[2] for change in compared.loosened]
+    lines = [filled(way_out(change).partition("--accept: ")[2]) for change in compared.loosened]
     accepted, complaints = parse_acceptances("\n".join(lines))
     assert complaints == ()
     assert lines
@@ -251,7 +259,7 @@ def test_what_is_loosened_in_the_settings_alone_is_accepted_by_its_line_too() ->
         )
     )
     compared = compare(base, head)
-    lines = [way_out(change).partition("description: ")[2] for change in compared.loosened]
+    lines = [filled(way_out(change).partition("--accept: ")[2]) for change in compared.loosened]
     assert len(lines) == 3
     accepted, complaints = parse_acceptances("\n".join(lines))
     assert complaints == ()

@@ -89,8 +89,8 @@ def test_what_is_loosened_and_not_accepted_fails_and_says_the_way_out() -> None:
     assert failure.attrib["type"] == "flopbudget.loosened-budget"
     assert failure.text == (
         "This change loosens a budget: test_loose: macs maximum: 10 MAC -> 20 MAC "
-        "(measured 1 MAC); take it back, or have it accepted: label flopbudget-accept, and a "
-        "line in the description: "
+        "(measured 1 MAC); take it back, or have it accepted: a line in the text given "
+        "with --accept: "
         "Flop-Budget-Accept: tests/test_net.py::test_loose macs <= 20 MAC - reason"
     )
 

@@ -91,8 +91,8 @@ class TestOrder:
         headline = render_markdown(comparison).splitlines()[0]
         # test_soft is raised to a warning, and test_gone is removed: two loosened.
         assert headline == (
-            "### \N{CROSS MARK} Compute budget: 1 over budget · 2 budgets loosened · 1 warned of"
-            " · 1 improved · 1 not measured · 2 within budget"
+            "### \N{CROSS MARK} Compute budget: fail · 1 over budget · 2 budgets loosened"
+            " · 1 warned of · 1 improved · 1 not measured · 2 within budget"
             " (<code>aaaaaaaaa vs bbbbbbbbb</code>)"
         )
 
@@ -117,7 +117,6 @@ class TestOrder:
             "<summary>Changed, with no budget (1)",
             "<summary>Budgets tightened (1)",
             "<summary>New (1)",
-            "<summary>Removed (1)",
             "<summary>Not measured (1)",
             "<summary>Renamed (1)",
             "<summary>Not decided (1)",
@@ -129,6 +128,25 @@ class TestOrder:
         ]
         at = [body.index(part) for part in parts]
         assert at == sorted(at)
+
+    def test_a_test_that_is_gone_is_told_of_once(self, comparison: Comparison) -> None:
+        # test_gone had a budget: it stands among the loosened ones.
+        body = render_markdown(comparison)
+        assert body.count("test_gone") == 2  # where it is told of, and in the line to copy
+        assert "Removed" not in body
+        free = replace(comparison.removed[0].place, test="t.py::test_free_and_gone")
+        entry = replace(comparison.removed[0], place=free, budget="")
+        body = render_markdown(replace(comparison, removed=(*comparison.removed, entry)))
+        assert "<summary>Removed (1)" in body
+        assert body.count("test_free_and_gone") == 1
+
+    def test_on_a_leg_where_it_is_not_loosened_it_still_is(self, comparison: Comparison) -> None:
+        (removed,) = comparison.removed
+        loosened = tuple(replace(one, legs=("cpu",)) for one in comparison.loosened)
+        for legs, count in ((("cpu",), 0), (("gpu",), 1), ((), 1)):
+            entry = replace(removed, place=replace(removed.place, legs=legs))
+            body = render_markdown(replace(comparison, removed=(entry,), loosened=loosened))
+            assert body.count("<summary>Removed (1)") == count
 
     def test_a_row_over_budget_has_both_sides_the_budget_a_bar_and_a_cause(
         self, comparison: Comparison
@@ -146,10 +164,12 @@ class TestOrder:
             "fc1 (aten.mm): +2 kMAC",
         ]
 
-    def test_a_latency_of_two_runs_has_no_difference(self, comparison: Comparison) -> None:
+    def test_a_latency_of_another_machine_does_not_stand_beside_this_ones(
+        self, comparison: Comparison
+    ) -> None:
         body = render_markdown(comparison)
         row = next(line for line in body.splitlines() if "<code>latency</code>" in line)
-        assert row == "| <code>test_free</code> | <code>latency</code> | 10 ms | 20 ms |"
+        assert row == "| <code>test_free</code> | <code>latency</code> | - | 20 ms |"
 
     def test_without_a_base_the_page_says_so(self, head: Report) -> None:
         assert "no baseline yet&#58; absolute budgets alone" in render_markdown(compare(None, head))
@@ -158,7 +178,7 @@ class TestOrder:
         report = reported(budgeted("t.py::t", measured(macs={"": 1}), limits=(limit("macs", 2),)))
         quiet = replace(compare(report, report), unchanged=(), versions=())
         assert render_markdown(quiet) == (
-            "### \N{WHITE HEAVY CHECK MARK} Compute budget: 1 within budget\n"
+            "### \N{WHITE HEAVY CHECK MARK} Compute budget: pass · 1 within budget\n"
         )
 
     def test_a_head_that_measured_nothing_is_no_pass(self) -> None:
@@ -437,6 +457,11 @@ class TestWhatToDo:
         assert "label <code>flopbudget-accept</code>" in render_comment(
             whole(loosened=(self.CHANGE,))
         )
+
+    def test_without_a_label_the_text_of_accept_is_named(self) -> None:
+        page = plain(render_markdown(whole(loosened=(self.CHANGE,), over=(over(),))))
+        assert "label" not in page
+        assert page.count("into the text that is given with --accept, with your reason") == 2
 
     def test_what_is_over_has_its_line_folded_below_the_table(self) -> None:
         body = render_markdown(whole(over=(over(),)))

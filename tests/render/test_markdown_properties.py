@@ -7,6 +7,7 @@ attributes and, outside of code, the words of the page of harmless ones.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from html.parser import HTMLParser
 from typing import Any
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 from pytest_flopbudget.core.acceptance import Acceptance
 from pytest_flopbudget.core.attribution import Share
+from pytest_flopbudget.core.budgets import Severity
 from pytest_flopbudget.core.comparison import (
     Accepted,
     BudgetChange,
@@ -31,16 +33,19 @@ from pytest_flopbudget.core.comparison import (
     Place,
     Rename,
     Standing,
+    Timings,
     UncountedRow,
 )
 from pytest_flopbudget.core.measurement import Uncounted, Value
-from pytest_flopbudget.core.report import Git
+from pytest_flopbudget.core.report import Git, TestOutcome, TestReport
+from pytest_flopbudget.core.side_by_side import SideBySide, Timed, TimedOutcome
+from pytest_flopbudget.core.timings import timed_delta
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
 from pytest_flopbudget.render import markdown
 from pytest_flopbudget.render.markdown import render_comment, render_markdown
 from pytest_flopbudget.render.words import clean
 
-from ..builders import limit
+from ..builders import limit, ratio
 
 LINK = "https://example.com/acme/net/actions/runs/1?check=1&pr=2"
 HARMLESS = "plain"
@@ -208,9 +213,33 @@ def everything(text: str, rows: int = 1) -> Comparison:
         )
     ]
     facts = tuple(FactChange(name=text, before=text, after=text, legs=(text,)) for _ in each)
+    beside_base = [
+        timed_delta(
+            TestReport(
+                id=f"tests/{text}.py::{text}{n}", file=text, line=1, outcome=TestOutcome.PASSED
+            ),
+            Timed(
+                test=text,
+                region=text,
+                outcome=TimedOutcome.REGRESSED,
+                reason=text,
+                allowed=0.05,
+                severity=Severity.ERROR,
+                ratio=ratio(1.2, wall=1.5),
+            ),
+        )
+        for n in each
+    ]
+    run = SideBySide(
+        base=text, head=text, environment={text: text}, pairs=5, seconds=1.0, notes=(text,)
+    )
+    # Tests that the loosened budgets do not already tell of as gone.
+    others = [replace(place, test=f"{place.test} other") for place in places]
     return Comparison(
         standing=Standing.OVER,
         has_base=True,
+        timed=tuple(beside_base),
+        timings=(Timings(run=run, legs=(text,)),),
         base_git=Git(commit=text, branch=text, is_dirty=False),
         head_git=Git(commit=text, branch=text, is_dirty=False),
         base_age=3,
@@ -224,6 +253,7 @@ def everything(text: str, rows: int = 1) -> Comparison:
                 broken(text, n),
                 broken(text, n, metric=metric),
                 broken(text, n, value=None),
+                beside_base[n],
             )
         ),
         warned=tuple(broken(text, n) for n in each),
@@ -248,8 +278,8 @@ def everything(text: str, rows: int = 1) -> Comparison:
         undecided=tuple(broken(text, n, metric=metric) for n in each),
         incomparable=tuple(delta(text, n, metric="latency") for n in each),
         new=tuple(Entry(place=place, reason=text, budget=text) for place in places),
-        removed=tuple(Entry(place=place, reason=text, budget=text) for place in places),
-        not_measured=tuple(Entry(place=place, reason=text, budget=text) for place in places),
+        removed=tuple(Entry(place=place, reason=text, budget=text) for place in others),
+        not_measured=tuple(Entry(place=place, reason=text, budget=text) for place in others),
         renamed=tuple(Rename(before=text, after=text, legs=(text,)) for _ in each),
         uncounted=tuple(
             UncountedRow(
@@ -309,8 +339,8 @@ class TestStructure:
         opened = [tag for kind, tag, _ in harmless.tags if kind == "start"]
         # Folded are: the lines to accept, what the base breaks, improved, with no budget,
         # tightened, added, new, removed, not measured, renamed, not decided, uncounted,
-        # not comparable, facts, unchanged.
-        assert opened.count("details") == 15
+        # not comparable, facts, unchanged, and how the times were taken.
+        assert opened.count("details") == 16
         # Loosened, missing and notes.
         assert opened.count("blockquote") == 3
         # Lines for the maximum, the test and the settings, and those for what is over.

@@ -65,7 +65,8 @@ class Uploads:
             )
         self.artifacts = [artifact for artifact in self.artifacts if artifact not in same]
         number = max((artifact.id for artifact in self.artifacts), default=0) + 1
-        self.artifacts.append(Artifact(number, name, _archive(files), use.inputs["retention-days"]))
+        retention_days = use.inputs.get("retention-days", "0")
+        self.artifacts.append(Artifact(number, name, _archive(files), retention_days))
         return Outcome(outputs={"artifact-id": str(number)}, log=f"Artifact {name} uploaded\n")
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final, final
 
+from pytest_flopbudget.ab.cores import one_core
 from pytest_flopbudget.ab.side import Sides
 from pytest_flopbudget.ab.worker import (
     CallRaisedError,
@@ -47,6 +48,8 @@ class PairResult:
     series: dict[Question, TurnSeries] = field(default_factory=dict)
     untimed: dict[Question, str] = field(default_factory=dict)
     """Why there is no series."""
+    lost: dict[Question, str] = field(default_factory=dict)
+    """How a worker ended before these had their turns, which another pair may have."""
     modules: dict[str, dict[str, str]] = field(default_factory=dict)
     """By the side's name, the file of each module that it imported."""
     is_traced: bool = False
@@ -78,10 +81,11 @@ def conduct(
     }
     try:
         with ExitStack() as block:
-            workers = {
-                side.name: block.enter_context(Worker(side, sides.arguments, tests[side.name]))
-                for side in ((head, base) if head_leads else (base, head))
-            }
+            with one_core(int(head_leads)):
+                workers = {
+                    side.name: block.enter_context(Worker(side, sides.arguments, tests[side.name]))
+                    for side in ((head, base) if head_leads else (base, head))
+                }
             pair = _Pair((workers[base.name], workers[head.name]), plan, head_leads, deadline_s)
             done = 0
             for _, group in groupby(questions, key=lambda question: question.head):
@@ -93,8 +97,8 @@ def conduct(
         result.is_cut_short = True
     except WorkerEndedError as error:
         for question in questions:
-            if question not in result.series:
-                result.untimed.setdefault(question, str(error))
+            if question not in result.series and question not in result.untimed:
+                result.lost[question] = str(error)
     return result
 
 

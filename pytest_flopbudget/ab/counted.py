@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final
 
-from pytest_flopbudget.ab.side import Side
+from pytest_flopbudget.ab.side import Side, SideError
 
 RAN_TO_ITS_END: Final = (0, 1)
 """pytest's exit codes for a run whose tests all ran, whether or not they passed."""
@@ -24,15 +24,19 @@ def run_pytest(
     """The exit code of pytest on this side, which writes its report.
 
     output: where what it prints goes; to our own output when None.
+    Raises SideError where there is no such Python.
     """
     # What the tests print must keep its place among what is printed here.
     sys.stdout.flush()
-    done = subprocess.run(  # noqa: S603 - the user's own tests, and no shell
-        side.pytest([*arguments, *_REPORTING, f"--flopbudget-json={report}"]),
-        cwd=side.directory,
-        env=dict(side.environ),
-        stdout=output,
-        stderr=None if output is None else subprocess.STDOUT,
-        check=False,
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 - the user's own tests, and no shell
+            side.pytest([*arguments, *_REPORTING, f"--flopbudget-json={report}"]),
+            cwd=side.directory,
+            env=dict(side.environ),
+            stdout=output,
+            stderr=None if output is None else subprocess.STDOUT,
+            check=False,
+        )
+    except OSError as error:
+        raise SideError(f"the {side.name}: cannot run {side.python}: {error.strerror}") from error
     return done.returncode

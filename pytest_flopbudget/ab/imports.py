@@ -12,6 +12,10 @@ from pytest_flopbudget.ab.dependencies import project_name
 
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 """Directories of installed packages: a virtual environment may be inside the repository."""
+_BEFORE_THE_PATH: Final = (
+    "an import hook, or code that changes sys.path, stands before PYTHONPATH; take it out, or "
+    "uninstall the project here"
+)
 _FIRST: Final = (".", "src")
 """What stands first on a side's PYTHONPATH."""
 
@@ -83,7 +87,7 @@ def refusal(side: str, foreign: Sequence[ForeignModule]) -> str:
     if not first.place:
         return f"{what}: pass '-- -o pythonpath=DIR', with the directory that has it in the tree"
     if first.place in _FIRST:
-        return f"{what}: an import hook stands before PYTHONPATH; uninstall the project here"
+        return f"{what}: {_BEFORE_THE_PATH}"
     return f"{what}: pass '-- -o pythonpath={first.place}', or uninstall the project here"
 
 

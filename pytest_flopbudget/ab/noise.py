@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Final
 
+from pytest_flopbudget.ab.cores import one_core
 from pytest_flopbudget.ab.environment import pinned
 from pytest_flopbudget.ab.probe import READY
 from pytest_flopbudget.core.errors import MeasureError
@@ -50,7 +51,8 @@ def measure_noise(
 
 def _pair(command: Sequence[str], environ: Mapping[str, str], *, is_odd: bool) -> TurnSeries:
     with ExitStack() as stack:
-        sides = [stack.enter_context(_Worker(command, environ)) for _ in range(2)]
+        with one_core(int(is_odd)):
+            sides = [stack.enter_context(_Worker(command, environ)) for _ in range(2)]
         for side in sides:
             side.wait()
         if is_odd:

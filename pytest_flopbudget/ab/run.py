@@ -16,7 +16,7 @@ from pytest_flopbudget.ab.counted import NEVER_TIMED, run_pytest
 from pytest_flopbudget.ab.dependencies import dependency_differences
 from pytest_flopbudget.ab.environment import Allocator, counterparts, import_path
 from pytest_flopbudget.ab.git import git_in
-from pytest_flopbudget.ab.side import Side, Sides
+from pytest_flopbudget.ab.side import Side, SideError, Sides
 from pytest_flopbudget.ab.side_by_side import Wanted, time_side_by_side
 from pytest_flopbudget.ab.trees import (
     Snapshot,
@@ -27,18 +27,15 @@ from pytest_flopbudget.ab.trees import (
     resolve,
     snapshot,
 )
-from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.report import Git, Report
 from pytest_flopbudget.store.files import read_report
 
 _LEFT_A_REPORT: Final = (0, 1, 5)
 """pytest's exit codes after which there is a report; 5 is that of a side without tests."""
+_USAGE: Final = 4
+_WRONG_USAGE: Final = " (leave out the paths and tests that it does not have)"
 _SAID_LAST: Final = 15
 _MOST_NAMED: Final = 5
-
-
-class SideError(FlopBudgetError):
-    """A side cannot be measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +91,11 @@ def run_ab(
         for side in (sides.base, sides.head):
             _set_up(side, request.setup, say)
         before = _count(sides.base, (*request.arguments, *NEVER_TIMED), Path(directory), say)
-        after = _count(sides.head, request.arguments, Path(directory), say)
+        try:
+            after = _count(sides.head, request.arguments, Path(directory), say)
+        except SideError as error:
+            # What the head lacks may be what was not added to it.
+            raise SideError("\n  ".join([str(error), *_lacks(head)])) from error
         differences = dependency_differences(base_tree.directory, head_tree.directory)
         timed = time_side_by_side(
             sides,
@@ -119,7 +120,7 @@ def run_ab(
             say=say,
         )
         if timed is None:
-            say("no test that ran has a latency budget: nothing to time")
+            say("no test that passed on the head has a latency budget: nothing to time")
     return Reports(
         base=replace(before, git=Git(commit=base.commit, branch=None, is_dirty=False)),
         head=replace(
@@ -142,8 +143,16 @@ def _notes(base_note: str | None, head: Snapshot) -> Iterator[str]:
         yield base_note
     if head.is_dirty:
         yield "the head has the changes of the checkout that are not committed"
+    yield from _lacks(head)
+
+
+def _lacks(head: Snapshot) -> Iterator[str]:
+    """What of the user's checkout is not in the head."""
     if head.untracked:
-        yield f"files that git does not track are not in the head: {_named(head.untracked)}"
+        yield (
+            f"files that git does not track are not in the head: {_named(head.untracked)}; "
+            "'git add' what it needs"
+        )
     if head.submodules:
         yield f"changes within submodules are not in the head: {_named(head.submodules)}"
 
@@ -193,7 +202,8 @@ def _count(
     with _log() as log:
         code = run_pytest(side, arguments, path, output=log)
         if code not in _LEFT_A_REPORT or not path.exists():
-            raise SideError(f"pytest ended with {code} on the {side.name}:\n{_tail(log)}")
+            hint = _WRONG_USAGE if code == _USAGE else ""
+            raise SideError(f"pytest ended with {code} on the {side.name}{hint}:\n{_tail(log)}")
     return read_report(path)
 
 

@@ -7,6 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_flopbudget.core.errors import FlopBudgetError
+
+
+class SideError(FlopBudgetError):
+    """A side cannot be measured."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:

@@ -18,6 +18,7 @@ from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.metrics import Dimension
 from pytest_flopbudget.core.pairing import Pair, pair_tests
 from pytest_flopbudget.core.quantity import format_change, format_quantity
+from pytest_flopbudget.core.ratios import Witness
 from pytest_flopbudget.core.report import Report, TestOutcome
 from pytest_flopbudget.core.side_by_side import SideBySide, Timed, TimedOutcome, growth_allowed
 from pytest_flopbudget.core.stopping import State
@@ -183,8 +184,9 @@ def _reason(finding: Finding) -> str:
         return "the time limit did for one pair of processes, which has no interval; raise it"
     before = format_quantity(ratio.base_s, Dimension.SECOND)
     after = format_quantity(ratio.head_s, Dimension.SECOND)
+    by = "in CPU time " if ratio.witness is Witness.CPU else ""
     found = (
-        f"took {after}, on the base {before}: {_percent(ratio.estimate)} "
+        f"took {after}, on the base {before}; side by side {_percent(ratio.estimate)} {by}"
         f"[{_percent(ratio.low)}, {_percent(ratio.high)}] over {ratio.pairs} pairs of processes"
     )
     if decision.state is not State.UNSTABLE:

@@ -139,6 +139,8 @@ class _Contest:
         self._series: dict[Question, list[TurnSeries]] = {case.question: [] for case in cases}
         self._decided: dict[Question, Decision] = {}
         self._untimed: dict[Question, str] = {}
+        self._lost: frozenset[Question] = frozenset()
+        """What the last pair lost with one of its workers."""
         self._no_room = (
             f"the time limit of {time_limit_s:.0f} s does not do for all {len(cases)} timed "
             "regions; raise it with --time-limit, or time fewer tests at once"
@@ -186,6 +188,9 @@ class _Contest:
         self.pairs += 1
         self.is_traced |= result.is_traced
         self._untimed.update(result.untimed)
+        # A worker may be killed for what is not its fault, but hardly so two in a row.
+        self._untimed.update({q: why for q, why in result.lost.items() if q in self._lost})
+        self._lost = frozenset(result.lost)
         for side, modules in result.modules.items():
             self.modules.setdefault(side, {}).update(modules)
         for question, series in result.series.items():

@@ -170,5 +170,15 @@ class Worker:
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         said = " / ".join(line.strip() for line in lines[-_SAID_LAST:] if line.strip())
         code = self._process.returncode
-        how = "does not end" if code is None else f"ended with {code}"
-        return WorkerEndedError(f"pytest of the {self.side.name} {how}: {said or 'no output'}")
+        return WorkerEndedError(
+            f"pytest of the {self.side.name} {_how_ended(code)}: {said or 'no output'}"
+        )
+
+
+def _how_ended(code: int | None) -> str:
+    if code is None:
+        return "does not end"
+    if code >= 0:
+        return f"ended with {code}"
+    killed = f"was killed by {signal.Signals(-code).name}"
+    return f"{killed} (out of memory?)" if -code == signal.SIGKILL else killed

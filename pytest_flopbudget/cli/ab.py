@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict-latency",
         action="store_true",
-        help="exit with 1 also where a latency is unstable or inconclusive",
+        help="exit with 1 also where a latency is unstable, inconclusive, or not timed",
     )
     parser.add_argument(
         "--setup",
@@ -97,6 +97,9 @@ def run(args: argparse.Namespace) -> Exit:
     limit_s = float(parse_quantity(args.time_limit, Dimension.SECOND))
     if limit_s <= 0:
         raise FlopBudgetError("--time-limit: give a time above zero, such as '300 s'")
+    # Better said before the minutes than after them.
+    if args.output is not None and not args.output.absolute().parent.is_dir():
+        raise FlopBudgetError(f"{args.output}: cannot write: no folder {args.output.parent}")
     try:
         setup = tuple(shlex.split(args.setup))
     except ValueError as error:

@@ -12,10 +12,12 @@ from typing import Final
 
 from pytest_flopbudget.cli.exits import Exit
 from pytest_flopbudget.core.acceptance import parse_acceptances
+from pytest_flopbudget.core.budgets import Severity
 from pytest_flopbudget.core.comparing import compare
 from pytest_flopbudget.core.comparison import Comparison, Standing
 from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.settling import hold_open, settle
+from pytest_flopbudget.core.side_by_side import TimedOutcome
 from pytest_flopbudget.core.verdicts import inconclusive
 from pytest_flopbudget.github.job import InstalledJob, located, show
 from pytest_flopbudget.render.code_quality import render_code_quality
@@ -123,12 +125,21 @@ def run(args: argparse.Namespace) -> Exit:
 def exit_of(comparison: Comparison, *, is_strict: bool) -> Exit:
     """The exit code of a comparison.
 
-    is_strict: whether a latency that could not be told ends with that of a broken budget.
+    is_strict: whether a latency that could not be told ends with that of a broken budget; also
+    one that could not be timed beside a base which has the test.
     """
-    if is_strict and comparison.standing is Standing.WITHIN:
-        undecided = (delta.verdict for delta in comparison.undecided if delta.verdict)
-        return Exit.OVER if inconclusive(undecided) else Exit.WITHIN
-    return Exit(comparison.standing.exit_code)
+    if not is_strict or comparison.standing is not Standing.WITHIN:
+        return Exit(comparison.standing.exit_code)
+    new = {entry.place.test for entry in comparison.new}
+    is_untimed = any(
+        delta.timed is not None
+        and delta.timed.outcome is TimedOutcome.NOT_TIMED
+        and delta.timed.severity is Severity.ERROR
+        and delta.place.test not in new
+        for delta in comparison.undecided
+    )
+    undecided = (delta.verdict for delta in comparison.undecided if delta.verdict)
+    return Exit.OVER if is_untimed or inconclusive(undecided) else Exit.WITHIN
 
 
 def _text(path: Path) -> str:

@@ -22,6 +22,9 @@ _COMMANDS: Final = {
 `run(args) -> Exit`, and the first line of its docstring is what stands here: so that the help
 of all is shown, and one is run, with no other in memory."""
 
+_INTERRUPTED: Final = 130
+"""What a shell gives for a program that Ctrl-C ended."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand.
@@ -36,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FlopBudgetError as error:
         sys.stderr.write(f"flopbudget {args.command}: error: {error}\n")
         return Exit.USAGE
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nflopbudget {args.command}: interrupted\n")
+        return _INTERRUPTED
     except BrokenPipeError:
         # The reader of our output, such as `head`, has left: not an error of ours.
         sys.stderr.close()

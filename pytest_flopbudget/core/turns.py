@@ -82,9 +82,13 @@ class Side(Protocol):
 class TurnPlan:
     """How long the parts of a series last. Raises ValueError where one is not above zero."""
 
-    slice_s: float = 0.04
+    slice_s: float = 0.005
     """A slice makes as many calls as take at least so long at the best pace seen; one at
-    least. Ten times a scheduler's usual 4 ms, so that one preemption is not all of it."""
+    least. What slows a machine lasts for many milliseconds, so that the two slices of a turn
+    share it the better, the shorter they are: on a shared host with bursts, the median over
+    0.5 s of each side had a third of the spread that slices of 40 ms gave it."""
+    warmup_slice_s: float = 0.04
+    """The same in the warm-up, whose slices are to show a drift and no burst."""
     warmup_s: float = 0.3
     """Least warm-up of each side, after its first call, and six slices at least: more calls
     than a small CNN of 50 ms took to come within 5 % of its pace."""
@@ -99,7 +103,8 @@ class TurnPlan:
     four, no single turn decides their median."""
 
     def __post_init__(self) -> None:
-        times = self.slice_s, self.warmup_s, self.warmup_limit_s, self.side_s
+        slices = self.slice_s, self.warmup_slice_s
+        times = *slices, self.warmup_s, self.warmup_limit_s, self.side_s
         if not all(0 < time < math.inf for time in times):
             raise ValueError(f"a plan of turns needs times above zero, and has {times}")
 
@@ -125,6 +130,8 @@ def take_turns(base: Side, head: Side, plan: TurnPlan, *, head_leads: bool) -> T
         for side in waiting:
             side.warm_up()
     is_steady = base_side.is_steady() and head_side.is_steady()
+    for side in (leader, follower):
+        side.end_warm_up()
     turns: list[Turn] = []
     spent_s = 0.0
     while len(turns) < plan.fewest_turns or (
@@ -144,6 +151,7 @@ class _Paced:
         self._side = side
         self._plan = plan
         self._calls = 1
+        self._slice_s = plan.warmup_slice_s
         self._warmup_s = 0.0
         self._call_times: list[float] = []
 
@@ -155,7 +163,7 @@ class _Paced:
         """One slice, from which the calls of the next are found."""
         piece = self._side.run(self._calls)
         call_s = piece.wall_s / piece.calls
-        enough = math.ceil(self._plan.slice_s / call_s) if call_s > 0 else _MOST_CALLS
+        enough = math.ceil(self._slice_s / call_s) if call_s > 0 else _MOST_CALLS
         # Never fewer again: the best pace is the side's own, a worse one the machine's.
         self._calls = max(self._calls, min(enough, _GROWTH * self._calls, _MOST_CALLS))
         return piece
@@ -167,10 +175,16 @@ class _Paced:
         # What others took is no drift of the side's own.
         self._call_times.append((piece.wall_s - piece.queued_s) / piece.calls)
 
+    def end_warm_up(self) -> None:
+        """From here on slices are as long as those of a turn."""
+        share = self._plan.slice_s / self._plan.warmup_slice_s
+        self._calls = max(1, math.ceil(self._calls * share))
+        self._slice_s = self._plan.slice_s
+
     def is_warm(self) -> bool:
         """Whether the warm-up was long enough and ended steady, or must end."""
         # Slices end it, too, where the clock stands still.
-        most_slices = _GROWING_SLICES + self._plan.warmup_limit_s / self._plan.slice_s
+        most_slices = _GROWING_SLICES + self._plan.warmup_limit_s / self._plan.warmup_slice_s
         if self._warmup_s >= self._plan.warmup_limit_s or len(self._call_times) >= most_slices:
             return True
         return (

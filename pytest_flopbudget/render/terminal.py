@@ -107,6 +107,7 @@ def render_comparison(comparison: Comparison, *, is_gate: bool = False, width: i
     shown, hidden = _telling(comparison)
     lines += _delta_section("changed", shown, names, width)
     if hidden:
+        lines += [] if shown else ["", "changed"]
         lines.append(f"  ... and {plural(hidden, 'metric')} more; --format markdown lists all")
     lines += _budget_section("tightened budgets", comparison.tightened, names, width)
     lines += _budget_section("new budgets", comparison.added, names, width)
@@ -142,7 +143,8 @@ def _telling(comparison: Comparison) -> tuple[list[Delta], int]:
     """
     accepted = [one.delta for one in comparison.accepted if one.delta]
     explained = (*comparison.over, *accepted, *comparison.pre_existing)
-    told = {(d.place.test, d.place.region) for d in explained}
+    # A time says nothing of the modules that took it, which what else has moved does.
+    told = {(d.place.test, d.place.region) for d in explained if d.metric.kind is not Kind.SAMPLED}
     broken = {delta.place for delta in explained}
     moved = [delta for delta in comparison.changed if delta.place not in broken]
     shown = [d for d in moved if d.is_budgeted or d.metric.kind is Kind.RECORDED]

@@ -163,6 +163,48 @@ def test_what_cannot_be_told_ends_with_1_only_where_that_is_asked_for(
     assert main(["ab", "--base=main", "--strict-latency"]) == 1
 
 
+def test_ctrl_c_is_one_line(repository, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run_ab", interrupted)
+    assert ab(repository, monkeypatch, "--base=main") == 130
+    assert capsys.readouterr().err.strip() == "flopbudget ab: interrupted"
+
+
+@pytest.mark.parametrize(("name", "code"), [("test_mended", 0), ("test_new", 0), ("test_lost", 1)])
+def test_what_was_not_timed_is_no_pass_where_that_is_asked_for(
+    run, tmp_path, monkeypatch, name, code
+):
+    _, base, head = run
+    (timed,) = [
+        test
+        for test in head.side_by_side.tests
+        if test.test.endswith(name.replace("lost", "unchanged"))
+    ]
+    untimed = replace(timed, outcome=TimedOutcome.NOT_TIMED, ratio=None, reason="killed")
+    # test_mended only warns, and test_new has no base.
+    head = replace(head, side_by_side=replace(head.side_by_side, tests=(untimed,)))
+    monkeypatch.setattr(command, "run_ab", lambda *_, **__: Reports(base=base, head=head))
+    monkeypatch.chdir(tmp_path)
+    assert main(["ab", "--base=main"]) == 0
+    assert main(["ab", "--base=main", "--strict-latency"]) == code
+
+
+def test_a_head_that_lacks_an_untracked_file_says_so(repository, monkeypatch, capsys):
+    (repository.directory / "model_extra.py").write_text("")
+    try:
+        repository.write("conftest.py", "import model_extra")
+        repository.git("add", "conftest.py")
+        assert ab(repository, monkeypatch, "--base=main", "--", "-k", "nothing") == 2
+    finally:
+        repository.git("rm", "--quiet", "--force", "conftest.py")
+        (repository.directory / "model_extra.py").unlink()
+    error = capsys.readouterr().err
+    assert "pytest ended with 4 on the head" in error
+    assert "not in the head: model_extra.py, untracked.py; 'git add' what it needs" in error
+
+
 @pytest.fixture(scope="module")
 def timed(run):
     _, _, head = run
@@ -260,6 +302,8 @@ def test_a_base_whose_pytest_does_not_run_is_refused_with_what_it_said(
         (["--base=main", "--head=nowhere"], "'nowhere' is no commit that is here"),
         (["--base=main", "--time-limit=0"], "--time-limit: give a time above zero"),
         (["--base=main", "--time-limit=5 MB"], "5 MB"),
+        (["--base=main", "--output=/nowhere/x"], "/nowhere/x: cannot write: no folder /nowhere"),
+        (["--base=main", "--base-python=/nowhere/python"], "cannot run /nowhere/python"),
         (["--base=main", "--setup='"], "--setup: cannot read"),
         (["--base=main", "--setup=no-such-program"], "--setup: cannot run 'no-such-program'"),
         (["--base=main", "--setup=false"], "--setup ended with 1 on the base"),

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from pytest_flopbudget.ab.conductor import Question, conduct
+from pytest_flopbudget.ab.cores import one_core
 from pytest_flopbudget.ab.environment import pinned
 from pytest_flopbudget.ab.side import Side, Sides
 from pytest_flopbudget.core.ratios import Witness, log_ratio
@@ -62,7 +63,8 @@ COMMON = """
             spin(0.001)
 
     def test_environment():
-        import gc
+        if hasattr(os, "sched_getaffinity"):
+            assert len(os.sched_getaffinity(0)) == 1
         assert os.environ["PYTHONHASHSEED"] == "0"
         assert "FLOPBUDGET_TURNS" not in os.environ
         spin(0.001)
@@ -164,6 +166,20 @@ def test_a_block_says_why_it_is_not_timed(result):
     assert "a block is not run again" in result.untimed[question("test_block", "block")]
 
 
+def test_workers_share_one_core_and_this_process_keeps_its_own(result):
+    assert question("test_environment") in result.series
+    if not hasattr(os, "sched_getaffinity"):
+        return
+    before = os.sched_getaffinity(0)
+    seen = []
+    for pair in range(3):
+        with one_core(pair):
+            seen.append(os.sched_getaffinity(0))
+    cores = sorted(before)
+    assert seen == [{cores[pair % len(cores)]} for pair in range(3)]
+    assert os.sched_getaffinity(0) == before
+
+
 def test_workers_have_the_pinned_environment_and_their_children_no_channel(result):
     assert question("test_environment") in result.series
 
@@ -199,13 +215,16 @@ def test_a_worker_that_dies_says_what_it_printed_last(tmp_path):
         arguments=("-q", "-s"),
     )
     result = conduct(sides, [question("test_dies")], PLAN, head_leads=False)
-    assert result.untimed[question("test_dies")] == "pytest of the base ended with -9: so long"
+    assert result.untimed == {}
+    assert result.lost[question("test_dies")] == (
+        "pytest of the base was killed by SIGKILL (out of memory?): so long"
+    )
 
 
 def test_a_side_whose_pytest_does_not_start_says_why(sides):
     broken = Sides(base=sides.base, head=sides.head, arguments=("--no-such-option",))
     result = conduct(broken, [question("test_slower")], PLAN, head_leads=False)
-    why = result.untimed[question("test_slower")]
+    why = result.lost[question("test_slower")]
     assert why.startswith("pytest of the base ended with 4: ")
     assert "--no-such-option" in why
 

@@ -220,7 +220,13 @@ def test_an_editable_install_has_no_copy(tmp_path: Path, monkeypatch: pytest.Mon
     ("place", "mend"),
     [
         ("lib/py", "pass '-- -o pythonpath=lib/py', or uninstall the project here"),
-        ("src", "an import hook stands before PYTHONPATH; uninstall the project here"),
+        (
+            "src",
+            (
+                "an import hook, or code that changes sys.path, stands before PYTHONPATH; "
+                "take it out, or uninstall the project here"
+            ),
+        ),
         ("", "pass '-- -o pythonpath=DIR', with the directory that has it in the tree"),
     ],
 )

@@ -16,7 +16,8 @@ CALL_S = 0.005
 class Machine:
     """Runs pairs in which every head is so many times slower, and moves the clock."""
 
-    def __init__(self, slowdowns, *, start_s=3.0, spread=(0.0, 0.004, -0.004)):
+    def __init__(self, slowdowns, *, start_s=3.0, spread=(0.0, 0.004, -0.004), dying=()):
+        self.dying = dying
         self.slowdowns = slowdowns
         self.start_s = start_s
         self.spread = spread
@@ -37,7 +38,9 @@ class Machine:
                 result.is_cut_short = True
                 break
             slowdown = self.slowdowns[question.head]
-            if isinstance(slowdown, str):
+            if len(self.pairs) in self.dying:
+                result.lost[question] = "killed"
+            elif isinstance(slowdown, str):
                 result.untimed[question] = slowdown
             else:
                 result.series[question] = series(slowdown + off)
@@ -140,6 +143,19 @@ def test_what_cannot_be_timed_is_asked_once():
     timing = machine.time()
     assert states(timing) == {"gone": "the other side lacks it", "same": State.WITHIN}
     assert [tests for tests, _, _ in machine.pairs] == [["gone", "same"], ["same"], ["same"]]
+
+
+def test_a_pair_that_lost_a_worker_is_not_the_last_one():
+    machine = Machine({"same": 0.0}, dying=[1])
+    assert states(machine.time()) == {"same": State.WITHIN}
+    # Of four pairs three had turns.
+    assert len(machine.pairs) == 4
+
+
+def test_what_loses_two_workers_in_a_row_is_not_timed():
+    machine = Machine({"same": 0.0}, dying=[1, 2])
+    assert states(machine.time()) == {"same": "killed"}
+    assert len(machine.pairs) == 3
 
 
 def test_nothing_to_time_starts_no_worker():

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.turns import Slice, TurnPlan, take_turns
 
-PLAN = TurnPlan()
+PLAN = TurnPlan(slice_s=0.04)
+"""With slices as long in the turns as in the warm-up."""
 
 
 class FakeSide:
@@ -139,6 +140,22 @@ class TestLength:
         assert {turn.base.calls for turn in turns} == {20}
 
 
+class TestSlices:
+    @pytest.mark.parametrize(
+        ("call_s", "calls"),
+        [(0.0005, 10), (0.002, 3), (0.005, 1), (0.05, 1)],  # 5 ms, at the next whole call
+    )
+    def test_those_of_the_turns_are_shorter_than_those_of_the_warm_up(
+        self, call_s: float, calls: int
+    ) -> None:
+        base, head = FakeSide(steady(call_s)), FakeSide(steady(call_s))
+        series = take_turns(base, head, TurnPlan(), head_leads=False)
+        assert {turn.base.calls for turn in series.turns} == {calls}
+        warmup = base.slices[2 : -len(series.turns)]
+        assert warmup[-1].calls == max(1, math.ceil(0.04 / call_s - 1e-9))
+        assert series.is_steady
+
+
 class TestWarmUp:
     def test_a_slow_first_call_has_no_say(self) -> None:
         base, head = FakeSide(steady(0.001, first_s=30.0)), FakeSide(steady(0.001))
@@ -177,7 +194,7 @@ class TestWarmUp:
         assert sum(piece.wall_s for piece in warmup) == pytest.approx(0.3, abs=0.04)
 
     def test_it_takes_enough_slices_to_see_a_drift(self) -> None:
-        plan = TurnPlan(warmup_s=0.01)
+        plan = TurnPlan(slice_s=0.04, warmup_s=0.01)
         base = FakeSide(steady(0.05))
         series = take_turns(base, FakeSide(steady(0.05)), plan, head_leads=False)
         assert len(base.slices) - len(series.turns) == 1 + 6
@@ -272,7 +289,9 @@ class TestClock:
             Slice(calls=0, wall_s=0.1, cpu_s=0.1)
 
 
-@pytest.mark.parametrize("name", ["slice_s", "warmup_s", "warmup_limit_s", "side_s"])
+@pytest.mark.parametrize(
+    "name", ["slice_s", "warmup_slice_s", "warmup_s", "warmup_limit_s", "side_s"]
+)
 @pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])
 def test_a_plan_without_time_is_refused(name: str, seconds: float) -> None:
     with pytest.raises(ValueError, match="times above zero"):

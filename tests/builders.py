@@ -12,6 +12,7 @@ from pytest_flopbudget.core.measurement import (
     Measurement,
     ModuleSpending,
     OperatorSpending,
+    Samples,
     Uncounted,
     Value,
 )
@@ -138,3 +139,21 @@ def beside(*found: Timed, **other: Any) -> SideBySide:
     """The timings of a head beside its base."""
     known: dict[str, Any] = {"base": BASE.commit, "head": HEAD.commit, "environment": PINNED}
     return SideBySide(tests=found, **{**known, "pairs": 5, "seconds": 62.5, **other})
+
+
+def sampled(median: float, low: float, high: float, *, threads: int = 1) -> Samples:
+    """A steady series of rounds with this median and interval, in seconds."""
+    return Samples(
+        rounds=40,
+        warmup_rounds=20,
+        threads=threads,
+        median=median,
+        low=low,
+        high=high,
+        confidence=0.95,
+        p95=high,
+        p99=high,
+        minimum=low,
+        maximum=high,
+        is_steady=True,
+    )

@@ -59,7 +59,8 @@ def _has_xdist(python: str) -> bool:
     if python == sys.executable:
         return find_spec("xdist") is not None
     command = [python, "-c", "import importlib.util as u, sys; sys.exit(not u.find_spec('xdist'))"]
-    return subprocess.run(command, check=False).returncode == 0  # noqa: S603 - no shell
+    done = subprocess.run(command, check=False)  # noqa: S603 - the side's own Python, no shell
+    return done.returncode == 0
 
 
 class WorkerEndedError(FlopBudgetError):

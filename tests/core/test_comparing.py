@@ -13,13 +13,13 @@ from pytest_flopbudget.core.budgets import Budget, Severity
 from pytest_flopbudget.core.comparing import compare
 from pytest_flopbudget.core.comparison import Comparison, Delta, Direction, Entry, Standing
 from pytest_flopbudget.core.judging import Context, judge_test
-from pytest_flopbudget.core.measurement import Measurement, Samples, Uncounted, Value
+from pytest_flopbudget.core.measurement import Measurement, Uncounted, Value
 from pytest_flopbudget.core.metrics import Better
 from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
 from pytest_flopbudget.core.settling import settle
 from pytest_flopbudget.core.verdicts import Outcome
 
-from ..builders import budgeted, limit, measured, reported
+from ..builders import budgeted, limit, measured, reported, sampled
 
 A, B = "tests/test_a.py::test_a", "tests/test_a.py::test_b"
 
@@ -34,20 +34,7 @@ def reasons(entries: tuple[Entry, ...]) -> dict[str, str]:
 
 def timed(latency: float) -> Measurement:
     """A call that always took so long."""
-    samples = Samples(
-        rounds=40,
-        warmup_rounds=20,
-        threads=1,
-        median=latency,
-        low=latency,
-        high=latency,
-        confidence=0.95,
-        p95=latency,
-        p99=latency,
-        minimum=latency,
-        maximum=latency,
-        is_steady=True,
-    )
+    samples = sampled(latency, latency, latency)
     return Measurement(values={"latency": Value(value=latency)}, samples=samples)
 
 

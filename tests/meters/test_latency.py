@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from pytest_flopbudget.core.errors import MeasureError
-from pytest_flopbudget.core.measurement import Samples
 from pytest_flopbudget.meters.latency import LatencyTimer, samples_to_values
+
+from ..builders import sampled
 
 
 class FakeClock:
@@ -280,25 +281,8 @@ def test_a_percentage_for_confidence_is_a_mistake_that_says_what_to_write() -> N
         LatencyTimer(confidence=95)
 
 
-def _samples(median: float, low: float, high: float) -> Samples:
-    return Samples(
-        rounds=20,
-        warmup_rounds=20,
-        threads=1,
-        median=median,
-        low=low,
-        high=high,
-        confidence=0.95,
-        p95=high,
-        p99=high,
-        minimum=low,
-        maximum=high,
-        is_steady=True,
-    )
-
-
 def test_throughput_is_the_inverse_of_latency_and_so_is_its_interval() -> None:
-    values = samples_to_values(_samples(0.25, 0.125, 0.5))
+    values = samples_to_values(sampled(0.25, 0.125, 0.5))
     assert (values["latency"].low, values["latency"].high) == (0.125, 0.5)
     throughput = values["throughput"]
     assert (throughput.value, throughput.low, throughput.high) == (4.0, 2.0, 8.0)
@@ -306,7 +290,7 @@ def test_throughput_is_the_inverse_of_latency_and_so_is_its_interval() -> None:
 
 
 def test_a_time_of_zero_has_no_throughput() -> None:
-    assert "throughput" not in samples_to_values(_samples(0.0, 0.0, 0.5))
+    assert "throughput" not in samples_to_values(sampled(0.0, 0.0, 0.5))
 
 
 def test_a_real_clock_agrees_with_itself_on_a_real_operator() -> None:

@@ -6,29 +6,14 @@ import pytest
 import torch
 
 from pytest_flopbudget.core.errors import MeasureError
-from pytest_flopbudget.core.measurement import Measurement, Samples, Value
+from pytest_flopbudget.core.measurement import Measurement, Value
 from pytest_flopbudget.meters import rates
 from pytest_flopbudget.meters.rates import flops_by_dtype, utilization, with_rates
 
+from ..builders import sampled
+
 # [32, 48] by [48, 64]
 FLOPS = 2 * 32 * 48 * 64
-
-
-def _samples(median: float, low: float, high: float) -> Samples:
-    return Samples(
-        rounds=40,
-        warmup_rounds=20,
-        threads=3,
-        median=median,
-        low=low,
-        high=high,
-        confidence=0.95,
-        p95=high,
-        p99=high,
-        minimum=low,
-        maximum=high,
-        is_steady=True,
-    )
 
 
 def _counted(flops: int, int_ops: int = 0) -> Measurement:
@@ -51,7 +36,7 @@ def roofs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_rate_is_flops_by_the_median_and_its_interval_is_turned_round() -> None:
-    timed = with_rates(_counted(100), _samples(2.0, 1.0, 4.0), None)
+    timed = with_rates(_counted(100), sampled(2.0, 1.0, 4.0, threads=3), None)
     # 100 FLOP in 2 s, and between 1 and 4 s.
     assert timed.values["flops_per_second"] == Value(value=50.0, low=25.0, high=100.0)
     assert "utilization" not in timed.values
@@ -59,13 +44,13 @@ def test_the_rate_is_flops_by_the_median_and_its_interval_is_turned_round() -> N
 
 
 def test_the_share_is_of_the_roof_of_the_dtype_that_did_most() -> None:
-    samples = _samples(2.0, 1.0, 4.0)
+    samples = sampled(2.0, 1.0, 4.0, threads=3)
     timed = with_rates(_counted(100), samples, lambda: {"float32": 10, "bfloat16": 90})
     assert timed.values["utilization"] == Value(value=50 / 400, low=25 / 400, high=100 / 400)
 
 
 def test_more_than_the_roof_is_not_hidden() -> None:
-    timed = with_rates(_counted(300), _samples(1.0, 1.0, 1.0), lambda: {"float32": 1})
+    timed = with_rates(_counted(300), sampled(1.0, 1.0, 1.0, threads=3), lambda: {"float32": 1})
     assert timed.values["utilization"].value == 3.0
 
 
@@ -82,7 +67,7 @@ def test_more_than_the_roof_is_not_hidden() -> None:
 def test_without_one_roof_there_is_no_share_and_a_reason(flops: dict[str, int], why: str) -> None:
     with pytest.raises(MeasureError, match=why):
         utilization(Value(value=1.0), flops, 3)
-    timed = with_rates(_counted(100), _samples(1.0, 1.0, 1.0), lambda: flops)
+    timed = with_rates(_counted(100), sampled(1.0, 1.0, 1.0, threads=3), lambda: flops)
     assert timed.values["flops_per_second"].value == 100.0
     assert timed.absent.keys() == {"rss_peak", "utilization"}
 
@@ -93,7 +78,7 @@ def test_work_that_is_mostly_in_integers_is_not_held_to_a_roof_of_flops(
 ) -> None:
     # Of 100 operations, 10 may be of integers.
     counted = _counted(90, int_ops=int_ops)
-    timed = with_rates(counted, _samples(1.0, 1.0, 1.0), lambda: {"float32": 90})
+    timed = with_rates(counted, sampled(1.0, 1.0, 1.0, threads=3), lambda: {"float32": 90})
     assert timed.values["flops_per_second"].value == 90.0
     assert ("utilization" in timed.values) is is_held
     if not is_held:
@@ -117,7 +102,7 @@ def test_work_that_is_mostly_in_integers_is_not_held_to_a_roof_of_flops(
     ],
 )
 def test_what_has_no_rate_has_no_share_either(counted: Measurement, low: float, why: str) -> None:
-    timed = with_rates(counted, _samples(1.0, low, 1.0), dict)
+    timed = with_rates(counted, sampled(1.0, low, 1.0, threads=3), dict)
     assert timed.values.keys() == {"flops", "int_ops"}
     assert (timed.absent["flops_per_second"], timed.absent["utilization"]) == (why, why)
 

@@ -74,6 +74,7 @@ def time_side_by_side(
         return None
     pins = pinned(sides.head.environ, allocator=wanted.allocator)
     quiet = replace(sides, base=_with(sides.base, pins), head=_with(sides.head, pins))
+    own = own_packages(wanted.project)
 
     def run_pair(
         questions: Sequence[Question],
@@ -91,7 +92,7 @@ def time_side_by_side(
             deadline_s=deadline_s,
             on_progress=on_progress,
         )
-        _refuse_foreign(result, wanted)
+        _refuse_foreign(result, wanted, own)
         return result
 
     with machine_lock():
@@ -147,8 +148,7 @@ def _with(side: Side, pins: Mapping[str, str]) -> Side:
     return replace(side, environ={**side.environ, **pins})
 
 
-def _refuse_foreign(result: PairResult, wanted: Wanted) -> None:
-    own = own_packages(wanted.project)
+def _refuse_foreign(result: PairResult, wanted: Wanted, own: frozenset[str]) -> None:
     for name, modules in result.modules.items():
         tree = wanted.trees[name]
         for other in {*wanted.trees.values(), *wanted.checkouts} - {tree}:

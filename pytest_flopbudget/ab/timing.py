@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -55,8 +55,6 @@ class Timing:
     seconds: float
     is_traced: bool
     """Whether a tracer, such as that of coverage, ran along with the timed code."""
-    modules: Mapping[str, Mapping[str, str]]
-    """By the side's name, the file of each module that it imported."""
 
 
 class PairRunner(Protocol):
@@ -124,7 +122,6 @@ def time_cases(
         pairs=contest.pairs,
         seconds=clock() - start_s,
         is_traced=contest.is_traced,
-        modules=contest.modules,
     )
 
 
@@ -134,7 +131,6 @@ class _Contest:
     def __init__(self, cases: Sequence[Case], time_limit_s: float) -> None:
         self.pairs = 0
         self.is_traced = False
-        self.modules: dict[str, dict[str, str]] = {}
         self._cases = cases
         self._series: dict[Question, list[TurnSeries]] = {case.question: [] for case in cases}
         self._decided: dict[Question, Decision] = {}
@@ -191,8 +187,6 @@ class _Contest:
         # A worker may be killed for what is not its fault, but hardly so two in a row.
         self._untimed.update({q: why for q, why in result.lost.items() if q in self._lost})
         self._lost = frozenset(result.lost)
-        for side, modules in result.modules.items():
-            self.modules.setdefault(side, {}).update(modules)
         for question, series in result.series.items():
             self._series[question].append(series)
         self._decide(is_last=False)

@@ -177,7 +177,8 @@ def _commit(git: Git, head: str) -> str:
     index = git.directory / git.output("rev-parse", "--git-path", "index").rstrip("\n")
     with tempfile.TemporaryDirectory(prefix=_PREFIX) as directory:
         copied = Path(directory) / "index"
-        shutil.copyfile(index, copied)
+        # With its time: a file as young as the index is read again, and this copy would be younger.
+        shutil.copy2(index, copied)
         own = {"GIT_INDEX_FILE": str(copied)}
         # A user who is warned of line ends when adding files adds none here.
         git.output("-c", "core.safecrlf=false", "add", "--update", extra=own)

@@ -360,6 +360,20 @@ class TestSnapshot:
         taken = snapshot(here)
         assert (taken.commit, taken.is_dirty, taken.untracked) == (sha, False, ())
 
+    def test_an_edit_in_the_second_of_the_last_add_is_seen(self, tmp_path: Path) -> None:
+        here = tmp_path / "here"
+        then = (1_600_000_000, 1_600_000_000)
+        write(here, {"a": "1"})
+        os.utime(here / "a", then)
+        sha = commit(here, {})
+        git(here, "config", "core.trustctime", "false")
+        write(here, {"a": "2"})
+        for path in (here / "a", here / ".git" / "index"):
+            os.utime(path, then)
+        taken = snapshot(here)
+        assert taken.commit != sha
+        assert git(here, "show", f"{taken.commit}:a") == "2"
+
     def test_every_kind_of_change_is_in_it_and_nothing_is_touched(self, tmp_path: Path) -> None:
         here = tmp_path / "here"
         names = ("edited", "staged", "both", "deleted", "dropped", "renamed", "mode", "ünï")

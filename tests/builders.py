@@ -16,9 +16,10 @@ from pytest_flopbudget.core.measurement import (
     Uncounted,
     Value,
 )
-from pytest_flopbudget.core.ratios import Ratio, Witness
+from pytest_flopbudget.core.ratios import Ratio
 from pytest_flopbudget.core.report import Git, Report, TestOutcome, TestReport
 from pytest_flopbudget.core.side_by_side import SideBySide, Timed, TimedOutcome, growth_allowed
+from pytest_flopbudget.core.witness import Witness
 
 
 def measured(

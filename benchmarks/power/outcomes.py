@@ -12,8 +12,10 @@ from power.cases import Case
 from power.rates import Rate, design_effect, rate, within_groups
 from power.records import Record, Series, read_series
 from power.rules import ALLOWED, PEERS, decided, tolerances
-from pytest_flopbudget.core.ratios import estimate, log_ratio, witness
+from pytest_flopbudget.core.ratios import estimate, log_ratio
+from pytest_flopbudget.core.series import TurnSeries
 from pytest_flopbudget.core.stopping import State
+from pytest_flopbudget.core.witness import witness
 
 PAIRS_AT_LEAST = 3
 """No case is decided by fewer, so that all have so many to be compared by."""
@@ -189,14 +191,18 @@ def our_trial(series: Series, allowed: float) -> Trial:
     state, pairs = answer
     return Trial(
         is_flagged=state is State.REGRESSED,
-        seconds=sum(
-            (turn.base.wall_s + turn.head.wall_s) / 2
-            for pair in series[:pairs]
-            for turn in pair.turns
-        ),
+        seconds=math.fsum(seconds for pair in series[:pairs] for seconds in _turn_seconds(pair)),
         pairs=pairs,
         is_unstable=state is State.UNSTABLE,
     )
+
+
+def _turn_seconds(pair: TurnSeries) -> Iterator[float]:
+    """Of one side, the mean of both; of what both did at once, without the other's part."""
+    for turn in pair.turns:
+        yield (turn.base.wall_s + turn.head.wall_s) / 2
+    for turn in pair.shared_turns:
+        yield (turn.base.cpu_s + turn.head.cpu_s) / 2
 
 
 def _peer_rows(place: Place, records: Sequence[Record]) -> Iterator[Row]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pytest_flopbudget.core.turns import Slice, Turn, TurnSeries
+from pytest_flopbudget.core.series import Slice, Turn, TurnSeries
 
 Record: TypeAlias = Mapping[str, Any]
 Series: TypeAlias = list[TurnSeries]
@@ -36,11 +36,13 @@ def written(series: Series) -> dict[str, Any]:
     return {
         "fields": [field.name for field in fields(Slice)],
         "is_steady": [pair.is_steady for pair in series],
-        "turns": [
-            [[list(astuple(turn.base)), list(astuple(turn.head))] for turn in pair.turns]
-            for pair in series
-        ],
+        "turns": [_numbers(pair.turns) for pair in series],
+        "shared_turns": [_numbers(pair.shared_turns) for pair in series],
     }
+
+
+def _numbers(turns: Iterable[Turn]) -> list[Any]:
+    return [[list(astuple(turn.base)), list(astuple(turn.head))] for turn in turns]
 
 
 def read_series(test: Mapping[str, Any]) -> Series:
@@ -49,12 +51,13 @@ def read_series(test: Mapping[str, Any]) -> Series:
     def piece(numbers: list[float]) -> Slice:
         return Slice(**dict(zip(test["fields"], numbers, strict=True)))
 
+    def read_turns(numbers: list[Any]) -> tuple[Turn, ...]:
+        return tuple(Turn(base=piece(base), head=piece(head)) for base, head in numbers)
+
+    pairs = zip(test["turns"], test["shared_turns"], test["is_steady"], strict=True)
     return [
-        TurnSeries(
-            turns=tuple(Turn(base=piece(base), head=piece(head)) for base, head in turns),
-            is_steady=is_steady,
-        )
-        for turns, is_steady in zip(test["turns"], test["is_steady"], strict=True)
+        TurnSeries(turns=read_turns(turns), shared_turns=read_turns(shared), is_steady=is_steady)
+        for turns, shared, is_steady in pairs
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,7 +20,8 @@ from pytest_flopbudget.ab.worker import (
     WorkerEndedError,
 )
 from pytest_flopbudget.core.errors import MeasureError
-from pytest_flopbudget.core.turns import Slice, TurnPlan, TurnSeries, take_turns
+from pytest_flopbudget.core.series import Slice, Turn, TurnSeries
+from pytest_flopbudget.core.turns import TurnPlan, take_turns
 from pytest_flopbudget.session.channel import ChannelSilentError
 
 NOT_THERE: Final = "pytest did not come to it"
@@ -81,12 +83,13 @@ def conduct(
     }
     try:
         with ExitStack() as block:
-            with one_core(int(head_leads)):
+            with one_core(int(head_leads)) as is_shared:
                 workers = {
                     side.name: block.enter_context(Worker(side, sides.arguments, tests[side.name]))
                     for side in ((head, base) if head_leads else (base, head))
                 }
-            pair = _Pair((workers[base.name], workers[head.name]), plan, head_leads, deadline_s)
+            both = workers[base.name], workers[head.name]
+            pair = _Pair(both, plan, head_leads, deadline_s, is_shared=is_shared)
             done = 0
             for _, group in groupby(questions, key=lambda question: question.head):
                 asked = list(group)
@@ -114,9 +117,16 @@ class _Pair:
     """Two workers that run the same tests at the same time: the base's and the head's."""
 
     def __init__(
-        self, workers: tuple[Worker, Worker], plan: TurnPlan, head_leads: bool, deadline_s: float
+        self,
+        workers: tuple[Worker, Worker],
+        plan: TurnPlan,
+        head_leads: bool,
+        deadline_s: float,
+        *,
+        is_shared: bool,
     ) -> None:
         self._workers = workers
+        self._is_shared = is_shared
         self._plan = plan
         self._head_leads = head_leads
         self._deadline_s = deadline_s
@@ -152,7 +162,11 @@ class _Pair:
         base, head = (_Patient(worker, self._left_s) for worker in self._workers)
         try:
             result.series[question] = take_turns(
-                base, head, self._plan, head_leads=self._head_leads
+                base,
+                head,
+                self._plan,
+                head_leads=self._head_leads,
+                core=_Core(base, head) if self._is_shared else None,
             )
         except CallRaisedError as error:
             result.untimed[question] = f"called again, it raised {error}"
@@ -182,7 +196,39 @@ class _Patient:
 
     def run(self, calls: int) -> Slice:
         """One slice of so many calls."""
-        return self._worker.run(calls, self._left_s())
+        self.start(calls)
+        return self.finish()
+
+    def start(self, calls: int) -> None:
+        """Have it begin such a slice."""
+        self._worker.start(calls)
+
+    def finish(self) -> Slice:
+        """The slice that was begun."""
+        return self._worker.finish(self._left_s())
+
+
+@final
+class _Core:
+    """The core that both workers run on."""
+
+    def __init__(self, base: _Patient, head: _Patient) -> None:
+        self._base = base
+        self._head = head
+
+    def run(self, base_calls: int, head_calls: int, *, head_first: bool) -> Turn | None:
+        """A turn of both at once; None where a call raises that did not when it was alone."""
+        calls = {self._base: base_calls, self._head: head_calls}
+        for side in sorted(calls, key=lambda side: (side is self._head) is not head_first):
+            side.start(calls[side])
+        pieces: dict[_Patient, Slice] = {}
+        # Each is waited for, whatever became of the other.
+        for side in calls:
+            with contextlib.suppress(CallRaisedError):
+                pieces[side] = side.finish()
+        if len(pieces) < len(calls):
+            return None
+        return Turn(base=pieces[self._base], head=pieces[self._head])
 
 
 def _why_apart(ready: Sequence[Ready]) -> str:

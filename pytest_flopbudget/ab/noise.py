@@ -14,7 +14,8 @@ from pytest_flopbudget.ab.cores import one_core
 from pytest_flopbudget.ab.environment import pinned
 from pytest_flopbudget.ab.probe import READY
 from pytest_flopbudget.core.errors import MeasureError
-from pytest_flopbudget.core.turns import Slice, TurnPlan, TurnSeries, take_turns
+from pytest_flopbudget.core.series import Slice, TurnSeries
+from pytest_flopbudget.core.turns import TurnPlan, take_turns
 
 _COMMAND: Final = (sys.executable, "-m", "pytest_flopbudget.ab.probe")
 _PAIRS: Final = 5

@@ -18,11 +18,11 @@ from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.metrics import Dimension
 from pytest_flopbudget.core.pairing import Pair, pair_tests
 from pytest_flopbudget.core.quantity import format_change, format_quantity
-from pytest_flopbudget.core.ratios import Witness
 from pytest_flopbudget.core.report import Report, TestOutcome
 from pytest_flopbudget.core.side_by_side import SideBySide, Timed, TimedOutcome, growth_allowed
 from pytest_flopbudget.core.stopping import State
 from pytest_flopbudget.core.turns import TurnPlan
+from pytest_flopbudget.core.witness import Witness
 from pytest_flopbudget.session.lock import machine_lock
 
 _RAN: Final = frozenset({TestOutcome.PASSED, TestOutcome.OVER_BUDGET})

@@ -9,8 +9,9 @@ from typing import Final, Protocol
 from pytest_flopbudget.ab.conductor import PairResult, Question
 from pytest_flopbudget.core.budgets import Severity
 from pytest_flopbudget.core.errors import MeasureError
+from pytest_flopbudget.core.series import TurnSeries
 from pytest_flopbudget.core.stopping import Decision, Rules, State, decide
-from pytest_flopbudget.core.turns import TurnPlan, TurnSeries
+from pytest_flopbudget.core.turns import TurnPlan
 
 _PAIRS_HOPED_FOR: Final = 5
 """How many pairs the time is shared out to; most regions are decided after three."""

@@ -16,7 +16,7 @@ from typing import Any, Final, final
 
 from pytest_flopbudget.ab.side import Side
 from pytest_flopbudget.core.errors import FlopBudgetError
-from pytest_flopbudget.core.turns import Slice
+from pytest_flopbudget.core.series import Slice
 from pytest_flopbudget.session.channel import Channel, ChannelClosedError
 from pytest_flopbudget.session.variable import TURNS
 
@@ -136,17 +136,19 @@ class Worker:
             modules=message["modules"],
         )
 
-    def run(self, calls: int, timeout_s: float) -> Slice:
-        """One slice of the region that the worker waits at.
+    def start(self, calls: int) -> None:
+        """Have it begin a slice of the region that it waits at. Raises WorkerEndedError."""
+        self._say({"calls": calls})
+
+    def finish(self, timeout_s: float) -> Slice:
+        """The slice that it has begun.
 
         Raises CallRaisedError, WorkerEndedError, and ChannelSilentError.
         """
-        self._say({"calls": calls})
         message = self._hear(timeout_s)
         if "raised" in message:
             raise CallRaisedError(message["raised"])
-        calls, wall_s, cpu_s, queued_s = message["ran"]
-        return Slice(calls=calls, wall_s=wall_s, cpu_s=cpu_s, queued_s=queued_s)
+        return Slice(**message["ran"])
 
     def go_on(self) -> None:
         """Let the worker leave the region that it waits at. Raises WorkerEndedError."""

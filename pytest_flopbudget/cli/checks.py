@@ -17,10 +17,11 @@ from pytest_flopbudget.core.errors import FlopBudgetError
 from pytest_flopbudget.core.metrics import Dimension
 from pytest_flopbudget.core.noise import detectable_growth
 from pytest_flopbudget.core.quantity import format_quantity
-from pytest_flopbudget.core.ratios import Witness, estimate
+from pytest_flopbudget.core.ratios import estimate
+from pytest_flopbudget.core.series import TurnSeries
 from pytest_flopbudget.core.settings import load_settings
 from pytest_flopbudget.core.stopping import Rules
-from pytest_flopbudget.core.turns import TurnSeries
+from pytest_flopbudget.core.witness import Witness
 from pytest_flopbudget.meters.latency import LatencyTimer
 from pytest_flopbudget.meters.machine import machine_facts, machines_here, usable_cores
 from pytest_flopbudget.meters.resident import ResidentPeak

@@ -6,7 +6,6 @@ each other, so that an interval over them claims too much. Each pair gives one n
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,27 +13,16 @@ from functools import lru_cache
 from typing import Final
 
 from pytest_flopbudget.core.errors import MeasureError
-from pytest_flopbudget.core.statistics import median, percentile
-from pytest_flopbudget.core.turns import Slice, TurnSeries
+from pytest_flopbudget.core.series import Slice, TurnSeries
+from pytest_flopbudget.core.statistics import median
+from pytest_flopbudget.core.witness import Witness, witness
 
 FEWEST_PAIRS: Final = 2
 """One pair has no spread, and so no interval."""
-_BUSY_SHARE: Final = 0.9
-"""Which slice, counted from the least busy one, says whether a side computes all the time."""
-_ONE_THREAD: Final = (0.95, 1.05)
-"""CPU and queued time per wall time of what computes all the time on one thread."""
 _EVEN: Final = 0.5
 """The confidence of a coin: Student's t is then 0."""
 _WIDEST: Final = 690.0
 """The widest interval, as a logarithm: a report holds numbers below 1e300, and exp(690) is one."""
-
-
-class Witness(enum.Enum):
-    """The clock that a ratio was taken from."""
-
-    CPU = "cpu"
-    """The time that the process had the CPU: blind to what its neighbours take, and to sleep."""
-    WALL = "wall"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,41 +87,22 @@ def estimate(series: Sequence[TurnSeries], confidence: float) -> Ratio:
     return point.at(confidence)
 
 
-def witness(series: Sequence[TurnSeries]) -> Witness:
-    """The clock to believe: CPU time where both sides compute all the time on one thread.
-
-    A neighbour that takes the CPU away lengthens wall time and hardly CPU time. But CPU time
-    does not see a side wait, and sees all threads of one that has several. So it serves only
-    if it agrees with wall time to 5 % on both sides, once the time queued for a CPU is added,
-    in the slices that were robbed least: the 0.9 quantile of the quotient, over all pairs. A
-    neighbour that the system does not tell of may so rob nine slices in ten. A clock too
-    coarse for a slice is no witness.
-    """
-    turns = [turn for pair in series for turn in pair.turns]
-    for slices in ([turn.base for turn in turns], [turn.head for turn in turns]):
-        if not slices or any(min(piece.cpu_s, piece.wall_s) <= 0 for piece in slices):
-            return Witness.WALL
-        shares = [(piece.cpu_s + piece.queued_s) / piece.wall_s for piece in slices]
-        share = percentile(shares, _BUSY_SHARE)
-        if not _ONE_THREAD[0] <= share <= _ONE_THREAD[1]:
-            return Witness.WALL
-    return Witness.CPU
-
-
 def log_ratio(series: TurnSeries, clock: Witness) -> float:
     """The logarithm of the head's time per call over the base's: the median over the turns.
 
-    A turn in which either side took no time at all is left out. Raises MeasureError where
-    that leaves none.
+    For CPU time over the shared turns, where there are any: what takes time from one side
+    takes it from the other too. A turn in which either side took no time at all is left out.
+    Raises MeasureError where that leaves none.
     """
+    turns = (clock is Witness.CPU and series.shared_turns) or series.turns
     logs = [
         _log_call_s(turn.head, clock) - _log_call_s(turn.base, clock)
-        for turn in series.turns
+        for turn in turns
         if min(_time_s(turn.base, clock), _time_s(turn.head, clock)) > 0
     ]
     if not logs:
         raise MeasureError(
-            f"the {clock.value} clock saw no time pass in {len(series.turns)} turns; "
+            f"the {clock.value} clock saw no time pass in {len(turns)} turns; "
             "let the region do more work"
         )
     return median(logs)

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from pytest_flopbudget.core.budgets import Severity
 from pytest_flopbudget.core.fields import Node, finite
-from pytest_flopbudget.core.ratios import FEWEST_PAIRS, Ratio, Witness
+from pytest_flopbudget.core.ratios import FEWEST_PAIRS, Ratio
 from pytest_flopbudget.core.side_by_side import SideBySide, Timed, TimedOutcome
+from pytest_flopbudget.core.witness import Witness
 
 Json = dict[str, Any]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_flopbudget.core.ratios import FEWEST_PAIRS, Ratio, estimate
-from pytest_flopbudget.core.turns import TurnSeries
+from pytest_flopbudget.core.series import TurnSeries
 
 
 class State(enum.Enum):

@@ -10,7 +10,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any, Final, final
 
-from pytest_flopbudget.core.turns import Slice
+from pytest_flopbudget.core.series import Slice
+from pytest_flopbudget.meters.cuda import cuda_in_use
 from pytest_flopbudget.meters.latency import quiet_process, synchronize
 from pytest_flopbudget.meters.randomness import preserved_random_state
 
@@ -61,7 +62,13 @@ class SliceTimer:
         cpu_s = time.process_time() - cpu_s
         queued_s = self._queued_s() - queued_s
         wall_s = time.perf_counter() - wall_s
-        return Slice(calls=calls, wall_s=wall_s, cpu_s=cpu_s, queued_s=queued_s)
+        return Slice(
+            calls=calls,
+            wall_s=wall_s,
+            cpu_s=cpu_s,
+            queued_s=queued_s,
+            has_device=cuda_in_use() is not None,
+        )
 
     def _queued_s(self) -> float:
         """Seconds for which this thread has waited for a CPU; 0 where the system does not tell."""

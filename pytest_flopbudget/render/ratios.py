@@ -11,8 +11,9 @@ from pytest_flopbudget.core.budgets import Severity
 from pytest_flopbudget.core.comparison import Comparison, Delta, Timings
 from pytest_flopbudget.core.metrics import Better
 from pytest_flopbudget.core.quantity import format_quantity
-from pytest_flopbudget.core.ratios import Ratio, Witness
+from pytest_flopbudget.core.ratios import Ratio
 from pytest_flopbudget.core.side_by_side import Timed, TimedOutcome
+from pytest_flopbudget.core.witness import Witness
 from pytest_flopbudget.render.sentences import on_legs
 from pytest_flopbudget.render.words import clean, plural, value_and_bound, values_of
 

@@ -5,7 +5,7 @@ What is said, a line of JSON each, between the worker and the process that condu
     conductor   {"tests": {ID: [REGION, ...], ...}}        once, before anything is collected
     worker      {"ready": REGION, "test": ID, "is_call": BOOL, "is_traced": BOOL}
     conductor   {"calls": N} or {"go": "on"}               N calls in one slice, or the test's end
-    worker      {"ran": [N, WALL_S, CPU_S, QUEUED_S]} or {"raised": TEXT}
+    worker      {"ran": SLICE, its fields by name} or {"raised": TEXT}
     worker      {"end": ID, "why": TEXT, "untimed": {REGION: TEXT}, "modules": {NAME: FILE}}
     worker      the same, with an empty ID                 once, when no more tests come
 """
@@ -16,7 +16,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -115,7 +115,7 @@ def _answer(timer: SliceTimer, calls: int) -> dict[str, Any]:
     except Exception as error:
         told = str(error).partition("\n")[0]
         return {"raised": f"{type(error).__name__}: {told}"}
-    return {"ran": [taken.calls, taken.wall_s, taken.cpu_s, taken.queued_s]}
+    return {"ran": asdict(taken)}
 
 
 def inherited_turns(environ: MutableMapping[str, str] = os.environ) -> Turns | None:

@@ -15,8 +15,8 @@ import pytest
 from pytest_flopbudget.ab.run import Reports
 from pytest_flopbudget.cli import ab as command
 from pytest_flopbudget.cli.main import main
-from pytest_flopbudget.core.ratios import Witness
 from pytest_flopbudget.core.side_by_side import TimedOutcome
+from pytest_flopbudget.core.witness import Witness
 from pytest_flopbudget.store.files import read_report
 
 MODEL = """

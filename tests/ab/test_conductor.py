@@ -13,8 +13,9 @@ from pytest_flopbudget.ab.conductor import Question, conduct
 from pytest_flopbudget.ab.cores import one_core
 from pytest_flopbudget.ab.environment import pinned
 from pytest_flopbudget.ab.side import Side, Sides
-from pytest_flopbudget.core.ratios import Witness, log_ratio
+from pytest_flopbudget.core.ratios import log_ratio
 from pytest_flopbudget.core.turns import TurnPlan
+from pytest_flopbudget.core.witness import Witness
 
 PLAN = TurnPlan(slice_s=0.002, warmup_s=0.01, warmup_limit_s=0.05, side_s=0.02)
 
@@ -62,6 +63,17 @@ COMMON = """
         with flopbudget.region("block"):
             spin(0.001)
 
+    def test_long():
+        spin(0.006)
+
+    def test_alone():
+        held = os.open(os.environ["HELD"], os.O_CREAT | os.O_EXCL)
+        try:
+            spin(0.006)
+        finally:
+            os.close(held)
+            os.unlink(os.environ["HELD"])
+
     def test_environment():
         if hasattr(os, "sched_getaffinity"):
             assert len(os.sched_getaffinity(0)) == 1
@@ -84,7 +96,8 @@ def side(name, directory, source):
         text = text.replace("if whole:", "if not whole:")
     (directory / "test_it.py").write_text(text)
     (directory / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
-    environ = {**os.environ, **pinned(os.environ, allocator="warm")}
+    held = {"HELD": str(directory.parent / "held")}
+    environ = {**os.environ, **pinned(os.environ, allocator="warm"), **held}
     return Side(name=name, directory=directory, environ=environ)
 
 
@@ -113,6 +126,8 @@ ASKED = [
     question("test_kind[True]"),
     question("test_that_fails"),
     question("test_block", "block"),
+    question("test_long"),
+    question("test_alone"),
     question("test_environment"),
 ]
 
@@ -164,6 +179,19 @@ def test_nothing_is_taken_from_a_test_that_fails(result):
 
 def test_a_block_says_why_it_is_not_timed(result):
     assert "a block is not run again" in result.untimed[question("test_block", "block")]
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="this system has no cores to choose"
+)
+def test_long_calls_of_both_run_at_once_unless_they_are_in_each_other_s_way(result):
+    together = result.series[question("test_long")].shared_turns
+    assert together
+    # Each has to wait for the core while the other has it.
+    assert all(turn.base.wall_s > 1.2 * turn.base.cpu_s for turn in together)
+    alone = result.series[question("test_alone")]
+    assert alone.turns
+    assert not alone.shared_turns
 
 
 def test_workers_share_one_core_and_this_process_keeps_its_own(result):

@@ -13,7 +13,8 @@ import pytest
 from pytest_flopbudget.ab import noise
 from pytest_flopbudget.ab.noise import measure_noise
 from pytest_flopbudget.core.errors import MeasureError
-from pytest_flopbudget.core.turns import TurnPlan, TurnSeries
+from pytest_flopbudget.core.series import TurnSeries
+from pytest_flopbudget.core.turns import TurnPlan
 
 # Says that it is there, and that each call takes a tenth of a second, half of it on a CPU.
 ANSWERS = """

@@ -7,8 +7,8 @@ import pytest
 from pytest_flopbudget.ab.conductor import PairResult, Question
 from pytest_flopbudget.ab.timing import Case, Timing, time_cases
 from pytest_flopbudget.core.budgets import Severity
+from pytest_flopbudget.core.series import Slice, Turn, TurnSeries
 from pytest_flopbudget.core.stopping import State
-from pytest_flopbudget.core.turns import Slice, Turn, TurnSeries
 
 CALL_S = 0.005
 

@@ -19,8 +19,8 @@ from pytest_flopbudget.cli import checks
 from pytest_flopbudget.cli.main import main
 from pytest_flopbudget.core.measurement import Measurement, Value
 from pytest_flopbudget.core.noise import detectable_growth
+from pytest_flopbudget.core.series import Slice, Turn, TurnSeries
 from pytest_flopbudget.core.stopping import Rules
-from pytest_flopbudget.core.turns import Slice, Turn, TurnSeries
 from pytest_flopbudget.meters import allocator, roof
 from pytest_flopbudget.meters.resident import ResidentPeak
 from pytest_flopbudget.meters.roof import Roof

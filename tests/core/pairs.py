@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from random import Random
 
+from pytest_flopbudget.core.series import Slice, Turn, TurnSeries
 from pytest_flopbudget.core.stopping import Decision, Rules, State, decide
-from pytest_flopbudget.core.turns import Slice, Turn, TurnSeries
 
 SLICE_S = 0.04
 CALLS = 8

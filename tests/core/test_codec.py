@@ -36,10 +36,11 @@ from pytest_flopbudget.core.measurement import (
     Value,
 )
 from pytest_flopbudget.core.metrics import METRICS, Better, Kind
-from pytest_flopbudget.core.ratios import Ratio, Witness
+from pytest_flopbudget.core.ratios import Ratio
 from pytest_flopbudget.core.report import Git, Report, Settings, TestOutcome, TestReport
 from pytest_flopbudget.core.side_by_side import SideBySide, Timed, TimedOutcome
 from pytest_flopbudget.core.verdicts import Outcome, Verdict
+from pytest_flopbudget.core.witness import Witness
 
 counts = st.integers(0, 10**18)
 reals = st.floats(-1e300, 1e300)

@@ -11,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flopbudget.core.errors import MeasureError
-from pytest_flopbudget.core.ratios import Ratio, Witness, estimate, log_ratio, student_t, witness
-from pytest_flopbudget.core.turns import Slice, Turn, TurnSeries
+from pytest_flopbudget.core.ratios import Ratio, estimate, log_ratio, student_t
+from pytest_flopbudget.core.series import Slice, Turn, TurnSeries
+from pytest_flopbudget.core.witness import Witness, witness
 
 from .pairs import most_successes, normal, pair_of, pairs_with, piece
 
 TIMES_S = st.floats(min_value=1e-6, max_value=1e3)
+TURNS = st.lists(st.tuples(TIMES_S, TIMES_S), min_size=1, max_size=4).map(lambda t: pair_of(*t))
 PAIRS = st.lists(
-    st.lists(st.tuples(TIMES_S, TIMES_S), min_size=1, max_size=4).map(lambda t: pair_of(*t)),
+    st.one_of(TURNS, st.builds(lambda p, q: replace(p, shared_turns=q.turns), p=TURNS, q=TURNS)),
     min_size=2,
     max_size=5,
 )
@@ -30,12 +32,19 @@ def scaled(series: TurnSeries, base: float = 1.0, head: float = 1.0) -> TurnSeri
     def times(side: Slice, factor: float) -> Slice:
         return replace(side, wall_s=side.wall_s * factor, cpu_s=side.cpu_s * factor)
 
-    turns = (Turn(base=times(t.base, base), head=times(t.head, head)) for t in series.turns)
-    return replace(series, turns=tuple(turns))
+    def all_times(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+        return tuple(Turn(base=times(t.base, base), head=times(t.head, head)) for t in turns)
+
+    return replace(
+        series, turns=all_times(series.turns), shared_turns=all_times(series.shared_turns)
+    )
 
 
 def swapped(series: TurnSeries) -> TurnSeries:
-    return replace(series, turns=tuple(Turn(base=t.head, head=t.base) for t in series.turns))
+    def both(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
+        return tuple(Turn(base=t.head, head=t.base) for t in turns)
+
+    return replace(series, turns=both(series.turns), shared_turns=both(series.shared_turns))
 
 
 def width(ratio: Ratio) -> float:

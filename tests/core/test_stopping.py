@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flopbudget.core.errors import MeasureError
-from pytest_flopbudget.core.ratios import Witness, student_t
+from pytest_flopbudget.core.ratios import student_t
+from pytest_flopbudget.core.series import TurnSeries
 from pytest_flopbudget.core.stopping import Decision, Rules, State, decide
-from pytest_flopbudget.core.turns import TurnPlan, TurnSeries, take_turns
+from pytest_flopbudget.core.turns import TurnPlan, take_turns
+from pytest_flopbudget.core.witness import Witness
 
 from .pairs import (
     NOISES,

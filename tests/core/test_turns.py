@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from random import Random
@@ -13,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flopbudget.core.errors import MeasureError
-from pytest_flopbudget.core.turns import Slice, TurnPlan, take_turns
+from pytest_flopbudget.core.ratios import log_ratio
+from pytest_flopbudget.core.series import Slice, Turn, TurnSeries
+from pytest_flopbudget.core.turns import TurnPlan, take_turns
+from pytest_flopbudget.core.witness import Witness
 
 PLAN = TurnPlan(slice_s=0.04)
 """With slices as long in the turns as in the warm-up."""
@@ -296,3 +300,141 @@ class TestClock:
 def test_a_plan_without_time_is_refused(name: str, seconds: float) -> None:
     with pytest.raises(ValueError, match="times above zero"):
         TurnPlan(**{name: seconds})
+
+
+class FakeCore:
+    """A core on which both take their own CPU time, and the wall time of both together."""
+
+    def __init__(self, base: FakeSide, head: FakeSide, most: float = math.inf) -> None:
+        self.asked: list[tuple[int, int, bool]] = []
+        self._sides = base, head
+        self._most = most
+
+    def run(self, base_calls: int, head_calls: int, *, head_first: bool) -> Turn | None:
+        self.asked.append((base_calls, head_calls, head_first))
+        if len(self.asked) > self._most:
+            return None
+        base, head = (
+            side.run(calls)
+            for side, calls in zip(self._sides, (base_calls, head_calls), strict=True)
+        )
+        wall_s = base.wall_s + head.wall_s
+        return Turn(base=replace(base, wall_s=wall_s), head=replace(head, wall_s=wall_s))
+
+
+class TestSharedCore:
+    @pytest.mark.parametrize("head_leads", [False, True])
+    def test_long_calls_that_compute_run_at_once_after_the_first_turns(
+        self, head_leads: bool
+    ) -> None:
+        base, head = FakeSide(steady(0.05)), FakeSide(steady(0.1))
+        core = FakeCore(base, head)
+        series = take_turns(base, head, TurnPlan(), head_leads=head_leads, core=core)
+        assert len(series.turns) == 4
+        # 0.15 s of each turn of 2 s; the fourteenth is the first beyond, of an even number.
+        assert core.asked == [(1, 1, head_leads), (1, 1, not head_leads)] * 7
+        assert len(series.shared_turns) == 14
+        assert log_ratio(series, Witness.CPU) == pytest.approx(math.log(2))
+
+    def test_slices_are_many_of_the_system_s(self) -> None:
+        base, head = FakeSide(steady(0.012)), FakeSide(steady(0.021))
+        core = FakeCore(base, head)
+        series = take_turns(base, head, TurnPlan(), head_leads=False, core=core)
+        # 40 ms and more: 0.048 and 0.042 s. 22 turns are 1.98 s, and two more are 2.
+        assert {(4, 2)} == {asked[:2] for asked in core.asked}
+        assert len(series.shared_turns) == 24
+
+    def test_calls_that_can_be_cut_into_slices_go_by_turns(self) -> None:
+        base, head = FakeSide(steady(0.0099)), FakeSide(steady(0.0099))
+        core = FakeCore(base, head)
+        series = take_turns(base, head, TurnPlan(), head_leads=False, core=core)
+        assert (core.asked, series.shared_turns) == ([], ())
+        assert series == take_turns(
+            FakeSide(steady(0.0099)), FakeSide(steady(0.0099)), TurnPlan(), head_leads=False
+        )
+
+    @pytest.mark.parametrize(
+        "other", [{"cpu_s": 0.04}, {"cpu_s": 0.09}, {"has_device": True}, {"cpu_s": 0.0}]
+    )
+    def test_a_side_whose_cpu_time_does_not_tell_goes_by_turns(
+        self, other: dict[str, float]
+    ) -> None:
+        class Other(FakeSide):
+            """It sleeps, has several threads or a device, or its clock stands still."""
+
+            def run(self, calls: int) -> Slice:
+                return replace(super().run(calls), **other)
+
+        sides = FakeSide(steady(0.05)), Other(steady(0.05))
+        core = FakeCore(*sides)
+        series = take_turns(*sides, TurnPlan(), head_leads=False, core=core)
+        assert (core.asked, series.shared_turns) == ([], ())
+        # Two seconds of both are 20 turns.
+        assert len(series.turns) == 20
+
+    def test_sides_in_each_other_s_way_go_on_by_turns(self) -> None:
+        base, head = FakeSide(steady(0.05)), FakeSide(steady(0.05))
+        core = FakeCore(base, head, most=3)
+        series = take_turns(base, head, TurnPlan(), head_leads=False, core=core)
+        assert len(core.asked) == 4
+        assert series.shared_turns == ()
+        assert len(series.turns) == 20
+
+    def test_bursts_within_a_call_fall_on_both(self) -> None:
+        source = Random(11)
+        pairs = [bursty_pair(source) for _ in range(40)]
+        by_turns = [log_ratio(replace(pair, shared_turns=()), Witness.CPU) for pair in pairs]
+        shared = [log_ratio(pair, Witness.CPU) for pair in pairs]
+        assert statistics.stdev(shared) < statistics.stdev(by_turns) / 3
+
+
+def bursty_pair(source: Random) -> TurnSeries:
+    """Calls of 40 ms on a core that costs half as much again in bursts of 20 ms on average."""
+
+    class Core:
+        def __init__(self) -> None:
+            self._is_slow, self._left_s = False, source.expovariate(1 / 0.02)
+
+        def spend(self, work_s: float) -> float:
+            """The CPU time of so much work from now on."""
+            spent_s = 0.0
+            while work_s > 0:
+                cost = 1.5 if self._is_slow else 1.0
+                part_s = min(work_s * cost, self._left_s)
+                spent_s, work_s = spent_s + part_s, work_s - part_s / cost
+                self._left_s -= part_s
+                if self._left_s <= 0:
+                    self._is_slow = not self._is_slow
+                    self._left_s = source.expovariate(1 / 0.02)
+            return spent_s
+
+        def run(self, base_calls: int, head_calls: int, *, head_first: bool) -> Turn:
+            """Both by turns of 3 ms at the core."""
+            left_s = {"base": 0.04 * base_calls, "head": 0.04 * head_calls}
+            spent_s = dict.fromkeys(left_s, 0.0)
+            order = ("head", "base") if head_first else ("base", "head")
+            while any(work_s > 1e-9 for work_s in left_s.values()):
+                for side in order:
+                    part_s = min(0.003, left_s[side])
+                    left_s[side] -= part_s
+                    spent_s[side] += self.spend(part_s)
+            wall_s = sum(spent_s.values())
+            base, head = (
+                Slice(calls=1, wall_s=wall_s, cpu_s=spent_s[side]) for side in ("base", "head")
+            )
+            return Turn(base=base, head=head)
+
+    class Alone:
+        def __init__(self, core: Core) -> None:
+            self._core = core
+
+        def run(self, calls: int) -> Slice:
+            seconds = self._core.spend(0.04 * calls)
+            return Slice(calls=calls, wall_s=seconds, cpu_s=seconds)
+
+    core = Core()
+    plan = TurnPlan(side_s=0.4)
+    base, head = Alone(core), Alone(core)
+    by_turns = take_turns(base, head, plan, head_leads=False)
+    shared = take_turns(base, head, plan, head_leads=False, core=core)
+    return replace(by_turns, shared_turns=shared.shared_turns)

@@ -15,10 +15,11 @@ from pytest_flopbudget.core.comparing import compare
 from pytest_flopbudget.core.comparison import Comparison, Standing
 from pytest_flopbudget.core.measurement import Value
 from pytest_flopbudget.core.merging import merge
-from pytest_flopbudget.core.ratios import Ratio, Witness
+from pytest_flopbudget.core.ratios import Ratio
 from pytest_flopbudget.core.report import Report, TestReport
 from pytest_flopbudget.core.settling import settle
 from pytest_flopbudget.core.side_by_side import Timed, TimedOutcome
+from pytest_flopbudget.core.witness import Witness
 from pytest_flopbudget.render.accepting import lines_for_over
 from pytest_flopbudget.render.code_quality import render_code_quality
 from pytest_flopbudget.render.github import annotate

@@ -16,8 +16,9 @@ from dataclasses import replace
 
 from blocks import built
 
-from pytest_flopbudget.core.ratios import Witness, log_ratio
+from pytest_flopbudget.core.ratios import log_ratio
 from pytest_flopbudget.core.turns import TurnPlan, take_turns
+from pytest_flopbudget.core.witness import Witness
 from pytest_flopbudget.meters.slices import SliceTimer
 
 PARTS = 10

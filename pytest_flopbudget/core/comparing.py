@@ -425,6 +425,9 @@ def _notes(base: Report | None, head: Report) -> Iterator[str]:
 
 
 def _fact_changes(base: Mapping[str, Any], head: Mapping[str, Any]) -> Iterator[FactChange]:
+    if not base or not head:
+        # It measured nothing, and so says nothing of its machine.
+        return
     for name in {**base, **head}:
         before, after = base.get(name), head.get(name)
         if before != after:

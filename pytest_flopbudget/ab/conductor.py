@@ -216,17 +216,17 @@ class _Core:
         self._base = base
         self._head = head
 
-    def run(self, base_calls: int, head_calls: int, *, head_first: bool) -> Turn | None:
+    def run(self, calls: int, *, head_first: bool) -> Turn | None:
         """A turn of both at once; None where a call raises that did not when it was alone."""
-        calls = {self._base: base_calls, self._head: head_calls}
-        for side in sorted(calls, key=lambda side: (side is self._head) is not head_first):
-            side.start(calls[side])
+        sides = (self._head, self._base) if head_first else (self._base, self._head)
+        for side in sides:
+            side.start(calls)
         pieces: dict[_Patient, Slice] = {}
         # Each is waited for, whatever became of the other.
-        for side in calls:
+        for side in sides:
             with contextlib.suppress(CallRaisedError):
                 pieces[side] = side.finish()
-        if len(pieces) < len(calls):
+        if len(pieces) < len(sides):
             return None
         return Turn(base=pieces[self._base], head=pieces[self._head])
 

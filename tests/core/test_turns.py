@@ -306,18 +306,15 @@ class FakeCore:
     """A core on which both take their own CPU time, and the wall time of both together."""
 
     def __init__(self, base: FakeSide, head: FakeSide, most: float = math.inf) -> None:
-        self.asked: list[tuple[int, int, bool]] = []
+        self.asked: list[tuple[int, bool]] = []
         self._sides = base, head
         self._most = most
 
-    def run(self, base_calls: int, head_calls: int, *, head_first: bool) -> Turn | None:
-        self.asked.append((base_calls, head_calls, head_first))
+    def run(self, calls: int, *, head_first: bool) -> Turn | None:
+        self.asked.append((calls, head_first))
         if len(self.asked) > self._most:
             return None
-        base, head = (
-            side.run(calls)
-            for side, calls in zip(self._sides, (base_calls, head_calls), strict=True)
-        )
+        base, head = (side.run(calls) for side in self._sides)
         wall_s = base.wall_s + head.wall_s
         return Turn(base=replace(base, wall_s=wall_s), head=replace(head, wall_s=wall_s))
 
@@ -332,17 +329,17 @@ class TestSharedCore:
         series = take_turns(base, head, TurnPlan(), head_leads=head_leads, core=core)
         assert len(series.turns) == 4
         # 0.15 s of each turn of 2 s; the fourteenth is the first beyond, of an even number.
-        assert core.asked == [(1, 1, head_leads), (1, 1, not head_leads)] * 7
+        assert core.asked == [(1, head_leads), (1, not head_leads)] * 7
         assert len(series.shared_turns) == 14
         assert log_ratio(series, Witness.CPU) == pytest.approx(math.log(2))
 
-    def test_slices_are_many_of_the_system_s(self) -> None:
+    def test_slices_are_many_of_the_system_s_and_equal_on_both(self) -> None:
         base, head = FakeSide(steady(0.012)), FakeSide(steady(0.021))
         core = FakeCore(base, head)
         series = take_turns(base, head, TurnPlan(), head_leads=False, core=core)
-        # 40 ms and more: 0.048 and 0.042 s. 22 turns are 1.98 s, and two more are 2.
-        assert {(4, 2)} == {asked[:2] for asked in core.asked}
-        assert len(series.shared_turns) == 24
+        # As many of both: 0.048 and 0.084 s. 14 turns are 1.848 s, and two more are 2.
+        assert {4} == {calls for calls, _ in core.asked}
+        assert len(series.shared_turns) == 16
 
     def test_calls_that_can_be_cut_into_slices_go_by_turns(self) -> None:
         base, head = FakeSide(steady(0.0099)), FakeSide(steady(0.0099))
@@ -408,9 +405,9 @@ def bursty_pair(source: Random) -> TurnSeries:
                     self._left_s = source.expovariate(1 / 0.02)
             return spent_s
 
-        def run(self, base_calls: int, head_calls: int, *, head_first: bool) -> Turn:
+        def run(self, calls: int, *, head_first: bool) -> Turn:
             """Both by turns of 3 ms at the core."""
-            left_s = {"base": 0.04 * base_calls, "head": 0.04 * head_calls}
+            left_s = dict.fromkeys(("base", "head"), 0.04 * calls)
             spent_s = dict.fromkeys(left_s, 0.0)
             order = ("head", "base") if head_first else ("base", "head")
             while any(work_s > 1e-9 for work_s in left_s.values()):

@@ -6,7 +6,7 @@ import weakref
 from itertools import product
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, strided
 
 from pytest_flopbudget.meters.packed import stored_nbytes
 from pytest_flopbudget.meters.storages import storage_of
@@ -24,16 +24,13 @@ class SeenMemory:
     def add_whole(self, tensor: Tensor) -> int:
         """The bytes of what nearly every parameter is: alone in its storage, in one piece.
 
-        0 for any other strided tensor, of which nothing is noted then.
+        0 for any other tensor, of which nothing is noted then.
         """
+        if tensor.layout is not strided or tensor.is_nested or tensor.is_quantized:
+            return 0
         storage = tensor.untyped_storage()
         key, nbytes = storage._cdata, tensor.nbytes
-        if (
-            key in self._seen
-            or nbytes != storage.nbytes()
-            or tensor.is_quantized
-            or not tensor.is_contiguous()
-        ):
+        if key in self._seen or nbytes != storage.nbytes() or not tensor.is_contiguous():
             return 0
         self._seen[key] = (weakref.ref(storage), [(0, nbytes)])
         return nbytes

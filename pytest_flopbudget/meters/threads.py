@@ -7,14 +7,14 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import thread as futures
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from functools import wraps
 from typing import Any, Final
 
 Joining = Callable[[], Callable[[], AbstractContextManager[object]]]
 """Called where work is handed over; returns what the thread does the work within."""
-
-_POOL_METHODS: Final = ("apply_async", "_map_async", "imap", "imap_unordered")
+_Work = Callable[..., Any]
+_POOL_WORKERS: Final = (futures._worker, multiprocessing.pool.worker)  # type: ignore[attr-defined]  # private
 
 
 class ThreadSpread:
@@ -28,7 +28,6 @@ class ThreadSpread:
 
     def __init__(self, join: Joining) -> None:
         self._join = join
-        self._exits = ExitStack()
         self._waiting: weakref.WeakSet[Any] = weakref.WeakSet()
         self._running: set[object] = set()
 
@@ -39,46 +38,13 @@ class ThreadSpread:
 
     def start(self) -> None:
         """Begin to follow work into other threads."""
-        self._replace(threading.Thread, "start", self._start)
-        self._replace(futures.ThreadPoolExecutor, "submit", self._submit)
-        for name in _POOL_METHODS:
-            self._replace(multiprocessing.pool.ThreadPool, name, self._submit)
+        _HANDOVERS.hear(self._followed)
 
     def stop(self) -> None:
         """Follow no further, and put things back."""
-        self._exits.close()
+        _HANDOVERS.forget(self._followed)
 
-    def _replace(self, owner: Any, name: str, wrap: Callable[..., Any]) -> None:
-        original = getattr(owner, name)
-        is_own = name in vars(owner)
-
-        @wraps(original)
-        def replacement(*args: Any, **kwargs: Any) -> Any:
-            return wrap(original, *args, **kwargs)
-
-        def restore() -> None:
-            # Somebody else who replaced it meanwhile has ours inside, which stays harmless.
-            if getattr(owner, name) is replacement:
-                if is_own:
-                    setattr(owner, name, original)
-                else:
-                    delattr(owner, name)
-
-        setattr(owner, name, replacement)
-        self._exits.callback(restore)
-
-    def _start(self, original: Callable[..., Any], thread: threading.Thread) -> Any:
-        # The workers of a pool wait for work, and each piece brings the counter itself.
-        if getattr(thread, "_target", None) not in (futures._worker, multiprocessing.pool.worker):  # type: ignore[attr-defined]  # both are private
-            thread.run = self._followed(thread.run)  # type: ignore[method-assign]  # this one thread's alone
-        return original(thread)
-
-    def _submit(
-        self, original: Callable[..., Any], pool: Any, fn: Callable[..., Any], *args: Any, **kw: Any
-    ) -> Any:
-        return original(pool, self._followed(fn), *args, **kw)
-
-    def _followed(self, work: Callable[..., Any]) -> Callable[..., Any]:
+    def _followed(self, work: _Work) -> _Work:
         joined = self._join()
 
         def followed(*args: Any, **kwargs: Any) -> Any:
@@ -93,3 +59,88 @@ class ThreadSpread:
 
         self._waiting.add(followed)
         return followed
+
+
+class _Handovers:
+    """The ways to give work to a thread, which ask those who listen what to do in its place."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[_Work], _Work]] = []
+        self._lock = threading.Lock()
+        self._ways = [
+            _Way(threading.Thread, "start", self._starting),
+            _Way(futures.ThreadPoolExecutor, "submit", self._submitting),
+            *(
+                _Way(multiprocessing.pool.ThreadPool, name, self._submitting)
+                for name in ("apply_async", "_map_async", "imap", "imap_unordered")
+            ),
+        ]
+
+    def hear(self, listener: Callable[[_Work], _Work]) -> None:
+        with self._lock:
+            if not self._listeners:
+                for way in self._ways:
+                    way.replace()
+            self._listeners.append(listener)
+
+    def forget(self, listener: Callable[[_Work], _Work]) -> None:
+        with self._lock:
+            self._listeners.remove(listener)
+            if not self._listeners:
+                for way in self._ways:
+                    way.restore()
+
+    def _heard(self, work: _Work) -> _Work:
+        # The innermost region is the last that began, and next to the work.
+        for listener in reversed(self._listeners):
+            work = listener(work)
+        return work
+
+    def _starting(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def start(thread: threading.Thread) -> Any:
+            # The workers of a pool wait for work, and each piece brings the counter itself.
+            if getattr(thread, "_target", None) not in _POOL_WORKERS:
+                thread.run = self._heard(thread.run)  # type: ignore[method-assign]  # this one's
+            return original(thread)
+
+        return start
+
+    def _submitting(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(original)
+        def submit(pool: Any, fn: _Work, *args: Any, **kwargs: Any) -> Any:
+            return original(pool, self._heard(fn), *args, **kwargs)
+
+        return submit
+
+
+class _Way:
+    """One method of a class, and what is put in its place: made once, as regions are many."""
+
+    def __init__(
+        self, owner: Any, name: str, around: Callable[[Callable[..., Any]], Callable[..., Any]]
+    ) -> None:
+        self._owner = owner
+        self._name = name
+        self._around = around
+        self._original: Any = None
+        self._replacement: Any = None
+        self._is_own = False
+
+    def replace(self) -> None:
+        original = getattr(self._owner, self._name)
+        if original is not self._original:
+            self._original, self._replacement = original, self._around(original)
+        self._is_own = self._name in vars(self._owner)
+        setattr(self._owner, self._name, self._replacement)
+
+    def restore(self) -> None:
+        # Somebody else who replaced it meanwhile has ours inside, which hands the work on.
+        if getattr(self._owner, self._name) is self._replacement:
+            if self._is_own:
+                setattr(self._owner, self._name, self._original)
+            else:
+                delattr(self._owner, self._name)
+
+
+_HANDOVERS: Final = _Handovers()

@@ -67,16 +67,16 @@ class Weights:
 
     def learn(self, owned: list[tuple[Site, Tensor]]) -> None:
         """Note whose the storages of these parameters and buffers are."""
-        with _disable_current_modes():
-            for site, tensor in owned:
-                for part in [tensor] if _is_plain(tensor) else parts_of(tensor):
-                    storage = storage_of(part)
-                    if storage is None:
-                        continue
-                    known = self._labels.get(storage._cdata)
-                    if known is None or known[0]() is not storage:
-                        # Unknown, or at the address of another one, which is gone.
-                        self._labels[storage._cdata] = (weakref.ref(storage), site)
+        labels = self._labels
+        for site, tensor in owned:
+            for part in _parts(tensor):
+                storage = storage_of(part)
+                if storage is None:
+                    continue
+                known = labels.get(storage._cdata)
+                if known is None or known[0]() is not storage:
+                    # Unknown, or at the address of another one, which is gone.
+                    labels[storage._cdata] = (weakref.ref(storage), site)
 
     def label(self, tensor: Tensor, storage: torch.UntypedStorage) -> Site | None:
         """The owner of the tensor's storage, if a root that was learnt owns it."""
@@ -91,23 +91,23 @@ class Weights:
 
     def count(self, path: str, root: nn.Module) -> None:
         """Count the parameters and buffers of a root module, those seen before left out."""
-        with _disable_current_modes():  # looking is no work of the region's
-            modules = _modules(path, root)
-            for site, tensor in _owned(modules):
-                self._count_tensor(site, tensor)
-            for site, package in _packages(modules):
-                if self._is_new(package):
-                    for tensor, nbytes in tensors_in_package(package.content):
-                        self._add(site, tensor.numel(), nbytes)
-                        self.packed[site] = self.packed.get(site, 0) + nbytes
+        modules = _modules(path, root)
+        for site, tensor in _owned(modules):
+            if type(tensor) in _PLAIN and (nbytes := self._seen.add_whole(tensor)):
+                is_trainable = site[1] == PARAMETER and tensor.requires_grad
+                self._add(site, tensor.numel(), nbytes, is_trainable=is_trainable)
+            else:
+                with _disable_current_modes():
+                    self._count_tensor(site, tensor)
+        for site, package in _packages(modules):
+            if self._is_new(package):
+                for tensor, nbytes in tensors_in_package(package.content):
+                    self._add(site, tensor.numel(), nbytes)
+                    self.packed[site] = self.packed.get(site, 0) + nbytes
 
     def _count_tensor(self, site: Site, tensor: Tensor) -> None:
         is_trainable = site[1] == PARAMETER and tensor.requires_grad
-        is_plain = _is_plain(tensor)
-        if is_plain and (nbytes := self._seen.add_whole(tensor)):
-            self._add(site, tensor.numel(), nbytes, is_trainable=is_trainable)
-            return
-        parts = [tensor] if is_plain else parts_of(tensor)
+        parts = [tensor] if _is_plain(tensor) else parts_of(tensor)
         new = [self._seen.add(part) for part in parts]
         if not any(new):
             return
@@ -135,6 +135,14 @@ class Weights:
             return False
         self._packages[package.key] = weakref.ref(package.holder)
         return True
+
+
+def _parts(tensor: Tensor) -> list[Tensor]:
+    """The plain tensors that hold the data; asking a plain one for itself calls no operator."""
+    if _is_plain(tensor):
+        return [tensor]
+    with _disable_current_modes():  # looking is no work of the region's
+        return parts_of(tensor)
 
 
 def _owned(modules: _Modules) -> Iterator[tuple[Site, Tensor]]:
@@ -230,7 +238,7 @@ def _packages(modules: _Modules) -> Iterator[tuple[Site, _Package]]:
                     yield (full, PARAMETER), package
         else:
             values = vars(module).values()
-            if torch.ScriptObject not in set(map(type, values)):
+            if torch.ScriptObject not in map(type, values):
                 continue
             for value in values:
                 if type(value) is torch.ScriptObject and is_packed(value):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_flopbudget import measure
+from pytest_flopbudget import FlopCounter, measure
 from pytest_flopbudget.core.measurement import UNFINISHED
 
 A, B = torch.randn(4, 5), torch.randn(5, 6)
@@ -141,3 +141,34 @@ def test_thread_that_raises_leaves_its_exception_as_it_is():
 
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         measure(fails)
+
+
+def test_counters_within_each_other_all_hear_of_a_thread():
+    with FlopCounter() as outer:
+        with FlopCounter() as inner:
+            _in_a_thread()
+        _in_a_thread()
+    assert (inner.macs, outer.macs) == (ONE, 2 * ONE)
+
+
+def test_what_others_put_around_a_start_stays_and_counts_once():
+    before, started = threading.Thread.start, []
+    try:
+        with FlopCounter():
+            ours = threading.Thread.start
+
+            def theirs(thread):
+                started.append(thread)
+                ours(thread)
+
+            threading.Thread.start = theirs
+        assert threading.Thread.start is theirs
+        _in_a_thread()
+        for _ in range(2):
+            with FlopCounter() as counter:
+                _in_a_thread()
+            assert counter.macs == ONE
+        assert threading.Thread.start is theirs
+        assert len(started) == 3
+    finally:
+        threading.Thread.start = before

@@ -196,15 +196,16 @@ class _Patient:
 
     def run(self, calls: int) -> Slice:
         """One slice of so many calls."""
-        self.start(calls)
-        return self.finish()
+        self.start(1, calls)
+        (piece,) = self.finish()
+        return piece
 
-    def start(self, calls: int) -> None:
-        """Have it begin such a slice."""
-        self._worker.start(calls)
+    def start(self, slices: int, calls: int) -> None:
+        """Have it begin so many such slices."""
+        self._worker.start(slices, calls)
 
-    def finish(self) -> Slice:
-        """The slice that was begun."""
+    def finish(self) -> list[Slice]:
+        """The slices that were begun."""
         return self._worker.finish(self._left_s())
 
 
@@ -216,19 +217,20 @@ class _Core:
         self._base = base
         self._head = head
 
-    def run(self, calls: int, *, head_first: bool) -> Turn | None:
-        """A turn of both at once; None where a call raises that did not when it was alone."""
+    def run(self, slices: int, calls: int, *, head_first: bool) -> tuple[Turn, ...] | None:
+        """Turns of both at once; None where a call raises that did not when it was alone."""
         sides = (self._head, self._base) if head_first else (self._base, self._head)
         for side in sides:
-            side.start(calls)
-        pieces: dict[_Patient, Slice] = {}
+            side.start(slices, calls)
+        taken: dict[_Patient, list[Slice]] = {}
         # Each is waited for, whatever became of the other.
         for side in sides:
             with contextlib.suppress(CallRaisedError):
-                pieces[side] = side.finish()
-        if len(pieces) < len(sides):
+                taken[side] = side.finish()
+        if len(taken) < len(sides):
             return None
-        return Turn(base=pieces[self._base], head=pieces[self._head])
+        pairs = zip(taken[self._base], taken[self._head], strict=True)
+        return tuple(Turn(base=base, head=head) for base, head in pairs)
 
 
 def _why_apart(ready: Sequence[Ready]) -> str:

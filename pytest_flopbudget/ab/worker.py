@@ -136,19 +136,22 @@ class Worker:
             modules=message["modules"],
         )
 
-    def start(self, calls: int) -> None:
-        """Have it begin a slice of the region that it waits at. Raises WorkerEndedError."""
-        self._say({"calls": calls})
+    def start(self, slices: int, calls: int) -> None:
+        """Have it begin slices of the region that it waits at, each of so many calls.
 
-    def finish(self, timeout_s: float) -> Slice:
-        """The slice that it has begun.
+        Raises WorkerEndedError.
+        """
+        self._say({"slices": slices, "calls": calls})
+
+    def finish(self, timeout_s: float) -> list[Slice]:
+        """The slices that it has begun.
 
         Raises CallRaisedError, WorkerEndedError, and ChannelSilentError.
         """
         message = self._hear(timeout_s)
         if "raised" in message:
             raise CallRaisedError(message["raised"])
-        return Slice(**message["ran"])
+        return [Slice(**piece) for piece in message["ran"]]
 
     def go_on(self) -> None:
         """Let the worker leave the region that it waits at. Raises WorkerEndedError."""

@@ -25,6 +25,8 @@ _GROWING_SLICES: Final = 10
 """More than it takes to come from one call in a slice to `_MOST_CALLS`."""
 _LONG_SLICES: Final = 2
 """A call that is as long as this many slices is long: it cannot be cut into slices."""
+_ROUND_SLICES: Final = 4
+"""Slices that both sides take at once without a pause."""
 
 
 class Side(Protocol):
@@ -38,10 +40,11 @@ class Side(Protocol):
 class SharedCore(Protocol):
     """The one core that both sides of a pair run on."""
 
-    def run(self, calls: int, *, head_first: bool) -> Turn | None:
-        """Have each side make so many calls at once, one of them a little before the other.
+    def run(self, slices: int, calls: int, *, head_first: bool) -> tuple[Turn, ...] | None:
+        """Have both sides take so many slices at once, each of so many calls, without a pause.
 
-        None where they are in each other's way, and can only run by turns.
+        The first of the one and of the other are a turn, and so on. One side begins a little
+        before the other. None where they are in each other's way, and can only run by turns.
         """
         ...
 
@@ -80,11 +83,6 @@ class TurnPlan:
     def most_turns(self) -> int:
         """Turns that fill the time where every slice is as short as it may be."""
         return max(self.fewest_turns, math.ceil(self.side_s / self.slice_s))
-
-    @property
-    def most_shared_turns(self) -> int:
-        """Turns of both sides at once that fill the time; an even number."""
-        return 2 * math.ceil(self.side_s / self.warmup_slice_s / 2)
 
 
 def take_turns(
@@ -164,20 +162,23 @@ class _Pair:
     def share(self, core: SharedCore) -> tuple[Turn, ...]:
         """Turns of both sides at once; none where they cannot run so.
 
-        Both make as many calls: what one does while the other has ended, it does alone, with
-        the caches for itself. With two calls against one, pairs of the same code differed by
-        5 % where they differ by 1.3 % with one each.
+        What one side does while the other has ended, it does alone, with the caches for
+        itself. So both make as many calls, or pairs of the same code would differ by 5 % where
+        they differ by 2 %, and some slices without a pause: then it is only the slower side's
+        last one that is too cheap, and the median passes over it. Not too many of them, as
+        the slices of a turn are to overlap.
         """
-        calls = max(self._base.warm_calls, self._head.warm_calls)
+        calls = max(side.warm_calls for side in self._sides)
+        slice_s = calls * max(side.call_s for side in self._sides)
+        rounds = math.ceil(self._plan.side_s / slice_s / _ROUND_SLICES)
+        slices = _ROUND_SLICES if rounds > 1 else max(2, math.ceil(self._plan.side_s / slice_s))
         turns: list[Turn] = []
-        computed_s = 0.0
-        while len(turns) < self._plan.most_shared_turns and computed_s < 2 * self._plan.side_s:
-            for head_first in (self._head_leads, not self._head_leads):
-                turn = core.run(calls, head_first=head_first)
-                if turn is None:
-                    return ()
-                turns.append(turn)
-                computed_s += turn.base.cpu_s + turn.head.cpu_s
+        for number in range(rounds):
+            head_first = self._head_leads if number % 2 == 0 else not self._head_leads
+            taken = core.run(slices, calls, head_first=head_first)
+            if taken is None:
+                return ()
+            turns += taken
         return tuple(turns)
 
 
@@ -195,9 +196,14 @@ class _Paced:
         """Calls of a slice at the end of the warm-up."""
 
     @property
+    def call_s(self) -> float:
+        """Seconds of the shortest call of the warm-up."""
+        return min(self._call_times)
+
+    @property
     def is_long(self) -> bool:
-        """Whether the shortest call of the warm-up was longer than slices are to be."""
-        return min(self._call_times) >= _LONG_SLICES * self._plan.slice_s
+        """Whether calls are longer than slices are to be."""
+        return self.call_s >= _LONG_SLICES * self._plan.slice_s
 
     def call_first(self) -> None:
         """The first call, from which nothing is learnt: what it does is done once, or not yet."""

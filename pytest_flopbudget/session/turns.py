@@ -4,8 +4,9 @@ What is said, a line of JSON each, between the worker and the process that condu
 
     conductor   {"tests": {ID: [REGION, ...], ...}}        once, before anything is collected
     worker      {"ready": REGION, "test": ID, "is_call": BOOL, "is_traced": BOOL}
-    conductor   {"calls": N} or {"go": "on"}               N calls in one slice, or the test's end
-    worker      {"ran": SLICE, its fields by name} or {"raised": TEXT}
+    conductor   {"slices": K, "calls": N}                  so many calls in each slice
+                or {"go": "on"}                            to the test's end
+    worker      {"ran": [SLICE, ...]}, its fields by name, or {"raised": TEXT}
     worker      {"end": ID, "why": TEXT, "untimed": {REGION: TEXT}, "modules": {NAME: FILE}}
     worker      the same, with an empty ID                 once, when no more tests come
 """
@@ -75,7 +76,7 @@ class Turns:
         )
         with SliceTimer(fn, args, kwargs) as timer:
             while "calls" in (asked := self._channel.receive()):
-                self._channel.send(_answer(timer, asked["calls"]))
+                self._channel.send(_answer(timer, asked["slices"], asked["calls"]))
 
     def end(self, test_id: str, *, why: str, untimed: Mapping[str, str]) -> None:
         """Tell that a test has ended.
@@ -109,13 +110,13 @@ class Turns:
         return new
 
 
-def _answer(timer: SliceTimer, calls: int) -> dict[str, Any]:
+def _answer(timer: SliceTimer, slices: int, calls: int) -> dict[str, Any]:
     try:
-        taken = timer.run(calls)
+        taken = [timer.run(calls) for _ in range(slices)]
     except Exception as error:
         told = str(error).partition("\n")[0]
         return {"raised": f"{type(error).__name__}: {told}"}
-    return {"ran": asdict(taken)}
+    return {"ran": [asdict(piece) for piece in taken]}
 
 
 def inherited_turns(environ: MutableMapping[str, str] = os.environ) -> Turns | None:

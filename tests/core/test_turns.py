@@ -305,15 +305,18 @@ def test_a_plan_without_time_is_refused(name: str, seconds: float) -> None:
 class FakeCore:
     """A core on which both take their own CPU time, and the wall time of both together."""
 
-    def __init__(self, base: FakeSide, head: FakeSide, most: float = math.inf) -> None:
-        self.asked: list[tuple[int, bool]] = []
+    def __init__(self, base: FakeSide, head: FakeSide, *, is_in_the_way: bool = False) -> None:
+        self.asked: list[tuple[int, int, bool]] = []
         self._sides = base, head
-        self._most = most
+        self._is_in_the_way = is_in_the_way
 
-    def run(self, calls: int, *, head_first: bool) -> Turn | None:
-        self.asked.append((calls, head_first))
-        if len(self.asked) > self._most:
+    def run(self, slices: int, calls: int, *, head_first: bool) -> tuple[Turn, ...] | None:
+        self.asked.append((slices, calls, head_first))
+        if self._is_in_the_way:
             return None
+        return tuple(self._turn(calls) for _ in range(slices))
+
+    def _turn(self, calls: int) -> Turn:
         base, head = (side.run(calls) for side in self._sides)
         wall_s = base.wall_s + head.wall_s
         return Turn(base=replace(base, wall_s=wall_s), head=replace(head, wall_s=wall_s))
@@ -321,25 +324,29 @@ class FakeCore:
 
 class TestSharedCore:
     @pytest.mark.parametrize("head_leads", [False, True])
+    @pytest.mark.parametrize(
+        ("times_s", "slices", "calls"),
+        [
+            # A second of the slower side, in rounds of four.
+            ((0.05, 0.1), (4, 4, 4), 1),
+            # 40 ms and more in a slice, of both sides as many calls: 48 and 84 ms.
+            ((0.012, 0.021), (4, 4, 4), 4),
+            ((0.3, 0.4), (3,), 1),
+            ((3.0, 2.0), (2,), 1),
+        ],
+    )
     def test_long_calls_that_compute_run_at_once_after_the_first_turns(
-        self, head_leads: bool
+        self, times_s: tuple[float, float], slices: tuple[int, ...], calls: int, head_leads: bool
     ) -> None:
-        base, head = FakeSide(steady(0.05)), FakeSide(steady(0.1))
+        base, head = (FakeSide(steady(time_s)) for time_s in times_s)
         core = FakeCore(base, head)
         series = take_turns(base, head, TurnPlan(), head_leads=head_leads, core=core)
         assert len(series.turns) == 4
-        # 0.15 s of each turn of 2 s; the fourteenth is the first beyond, of an even number.
-        assert core.asked == [(1, head_leads), (1, not head_leads)] * 7
-        assert len(series.shared_turns) == 14
-        assert log_ratio(series, Witness.CPU) == pytest.approx(math.log(2))
-
-    def test_slices_are_many_of_the_system_s_and_equal_on_both(self) -> None:
-        base, head = FakeSide(steady(0.012)), FakeSide(steady(0.021))
-        core = FakeCore(base, head)
-        series = take_turns(base, head, TurnPlan(), head_leads=False, core=core)
-        # As many of both: 0.048 and 0.084 s. 14 turns are 1.848 s, and two more are 2.
-        assert {4} == {calls for calls, _ in core.asked}
-        assert len(series.shared_turns) == 16
+        assert core.asked == [
+            (count, calls, head_leads ^ (number % 2 == 1)) for number, count in enumerate(slices)
+        ]
+        assert len(series.shared_turns) == sum(slices)
+        assert log_ratio(series, Witness.CPU) == pytest.approx(math.log(times_s[1] / times_s[0]))
 
     def test_calls_that_can_be_cut_into_slices_go_by_turns(self) -> None:
         base, head = FakeSide(steady(0.0099)), FakeSide(steady(0.0099))
@@ -371,9 +378,9 @@ class TestSharedCore:
 
     def test_sides_in_each_other_s_way_go_on_by_turns(self) -> None:
         base, head = FakeSide(steady(0.05)), FakeSide(steady(0.05))
-        core = FakeCore(base, head, most=3)
+        core = FakeCore(base, head, is_in_the_way=True)
         series = take_turns(base, head, TurnPlan(), head_leads=False, core=core)
-        assert len(core.asked) == 4
+        assert core.asked == [(4, 1, False)]
         assert series.shared_turns == ()
         assert len(series.turns) == 20
 
@@ -385,53 +392,61 @@ class TestSharedCore:
         assert statistics.stdev(shared) < statistics.stdev(by_turns) / 3
 
 
+class BurstyCore:
+    """Costs half as much again in bursts of 20 ms on average."""
+
+    def __init__(self, source: Random) -> None:
+        self._source = source
+        self._is_slow, self._left_s = False, source.expovariate(1 / 0.02)
+
+    def spend(self, work_s: float) -> float:
+        """The CPU time of so much work from now on."""
+        spent_s = 0.0
+        while work_s > 0:
+            cost = 1.5 if self._is_slow else 1.0
+            part_s = min(work_s * cost, self._left_s)
+            spent_s, work_s = spent_s + part_s, work_s - part_s / cost
+            self._left_s -= part_s
+            if self._left_s <= 0:
+                self._is_slow = not self._is_slow
+                self._left_s = self._source.expovariate(1 / 0.02)
+        return spent_s
+
+    def run(self, slices: int, calls: int, *, head_first: bool) -> tuple[Turn, ...]:
+        """Both by turns of 3 ms at the core, slice after slice."""
+        sides = ("head", "base") if head_first else ("base", "head")
+        taken: dict[str, list[Slice]] = {side: [] for side in sides}
+        left_s = dict.fromkeys(sides, 0.04 * calls)
+        spent_s = dict.fromkeys(sides, 0.0)
+        while any(len(pieces) < slices for pieces in taken.values()):
+            for side in sides:
+                part_s = min(0.003, left_s[side])
+                left_s[side] -= part_s
+                spent_s[side] += self.spend(part_s)
+                if left_s[side] < 1e-9 and len(taken[side]) < slices:
+                    cpu_s = spent_s[side]
+                    taken[side].append(Slice(calls=calls, wall_s=2 * cpu_s, cpu_s=cpu_s))
+                    left_s[side], spent_s[side] = 0.04 * calls, 0.0
+        pairs = zip(taken["base"], taken["head"], strict=True)
+        return tuple(Turn(base=base, head=head) for base, head in pairs)
+
+
+class AloneOn:
+    """A side whose calls are 40 ms of work."""
+
+    def __init__(self, core: BurstyCore) -> None:
+        self._core = core
+
+    def run(self, calls: int) -> Slice:
+        seconds = self._core.spend(0.04 * calls)
+        return Slice(calls=calls, wall_s=seconds, cpu_s=seconds)
+
+
 def bursty_pair(source: Random) -> TurnSeries:
-    """Calls of 40 ms on a core that costs half as much again in bursts of 20 ms on average."""
-
-    class Core:
-        def __init__(self) -> None:
-            self._is_slow, self._left_s = False, source.expovariate(1 / 0.02)
-
-        def spend(self, work_s: float) -> float:
-            """The CPU time of so much work from now on."""
-            spent_s = 0.0
-            while work_s > 0:
-                cost = 1.5 if self._is_slow else 1.0
-                part_s = min(work_s * cost, self._left_s)
-                spent_s, work_s = spent_s + part_s, work_s - part_s / cost
-                self._left_s -= part_s
-                if self._left_s <= 0:
-                    self._is_slow = not self._is_slow
-                    self._left_s = source.expovariate(1 / 0.02)
-            return spent_s
-
-        def run(self, calls: int, *, head_first: bool) -> Turn:
-            """Both by turns of 3 ms at the core."""
-            left_s = dict.fromkeys(("base", "head"), 0.04 * calls)
-            spent_s = dict.fromkeys(left_s, 0.0)
-            order = ("head", "base") if head_first else ("base", "head")
-            while any(work_s > 1e-9 for work_s in left_s.values()):
-                for side in order:
-                    part_s = min(0.003, left_s[side])
-                    left_s[side] -= part_s
-                    spent_s[side] += self.spend(part_s)
-            wall_s = sum(spent_s.values())
-            base, head = (
-                Slice(calls=1, wall_s=wall_s, cpu_s=spent_s[side]) for side in ("base", "head")
-            )
-            return Turn(base=base, head=head)
-
-    class Alone:
-        def __init__(self, core: Core) -> None:
-            self._core = core
-
-        def run(self, calls: int) -> Slice:
-            seconds = self._core.spend(0.04 * calls)
-            return Slice(calls=calls, wall_s=seconds, cpu_s=seconds)
-
-    core = Core()
+    """A pair by turns, with its shared turns."""
+    core = BurstyCore(source)
     plan = TurnPlan(side_s=0.4)
-    base, head = Alone(core), Alone(core)
+    base, head = AloneOn(core), AloneOn(core)
     by_turns = take_turns(base, head, plan, head_leads=False)
     shared = take_turns(base, head, plan, head_leads=False, core=core)
     return replace(by_turns, shared_turns=shared.shared_turns)

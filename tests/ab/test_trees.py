@@ -201,7 +201,8 @@ class TestCheckout:
 
 
 KILLED = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, where the tests run under it, ignores it
 from pathlib import Path
 from pytest_flopbudget.ab.signals import ending_cleanly
 from pytest_flopbudget.ab.trees import checkout

@@ -371,6 +371,12 @@ class TestRenames:
 
 
 class TestMachines:
+    def test_a_side_that_tells_no_machine_differs_in_none(self) -> None:
+        test = budgeted(A, measured(macs={"": 1}))
+        silent, telling = reported(test, machine={}), reported(test, machine={"cores": 8})
+        assert compare(silent, telling).machine_changes == ()
+        assert compare(telling, silent).machine_changes == ()
+
     def test_facts_and_versions_that_differ_are_listed(self) -> None:
         base = reported(
             budgeted(A, measured(macs={"": 1})),

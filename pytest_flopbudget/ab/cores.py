@@ -13,9 +13,9 @@ def one_core(pair: int) -> Iterator[bool]:
 
     Gives whether that is so: it does nothing where the system has no such setting.
 
-    The two take turns at it. On two cores of a shared host one
-    of them can be slower for as long as the pair lives, as what shares its hardware is
-    elsewhere: the system does not tell, and CPU time counts it. On one core it slows both.
+    The two take turns at it. On two cores of a shared host one of them can be slower for as
+    long as the pair lives, as what shares its hardware is elsewhere: the system does not tell,
+    and CPU time counts it. On one core it slows both.
     """
     if not hasattr(os, "sched_setaffinity"):
         yield False

@@ -14,7 +14,7 @@ from typing import Any, Final
 Joining = Callable[[], Callable[[], AbstractContextManager[object]]]
 """Called where work is handed over; returns what the thread does the work within."""
 _Work = Callable[..., Any]
-_POOL_WORKERS: Final = (futures._worker, multiprocessing.pool.worker)  # type: ignore[attr-defined]  # private
+_POOL_WORKERS: Final = (futures._worker, multiprocessing.pool.worker)  # type: ignore[attr-defined]  # private to the pools
 
 
 class ThreadSpread:
@@ -101,7 +101,8 @@ class _Handovers:
         def start(thread: threading.Thread) -> Any:
             # The workers of a pool wait for work, and each piece brings the counter itself.
             if getattr(thread, "_target", None) not in _POOL_WORKERS:
-                thread.run = self._heard(thread.run)  # type: ignore[method-assign]  # this one's
+                run = self._heard(thread.run)
+                thread.run = run  # type: ignore[method-assign]  # of this one thread, not its class
             return original(thread)
 
         return start

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final, final
 
-from pytest_flopbudget.ab.cores import one_core
 from pytest_flopbudget.ab.side import Sides
 from pytest_flopbudget.ab.worker import (
     CallRaisedError,
@@ -23,6 +22,7 @@ from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.series import Slice, Turn, TurnSeries
 from pytest_flopbudget.core.turns import TurnPlan, take_turns
 from pytest_flopbudget.session.channel import ChannelSilentError
+from pytest_flopbudget.session.cores import core_of_pair
 
 NOT_THERE: Final = "pytest did not come to it"
 """Why a test that a side does not have was not timed there."""
@@ -83,13 +83,15 @@ def conduct(
     }
     try:
         with ExitStack() as block:
-            with one_core(int(head_leads)) as is_shared:
-                workers = {
-                    side.name: block.enter_context(Worker(side, sides.arguments, tests[side.name]))
-                    for side in ((head, base) if head_leads else (base, head))
-                }
+            core = core_of_pair(int(head_leads))
+            workers = {
+                side.name: block.enter_context(
+                    Worker(side, sides.arguments, tests[side.name], core)
+                )
+                for side in ((head, base) if head_leads else (base, head))
+            }
             both = workers[base.name], workers[head.name]
-            pair = _Pair(both, plan, head_leads, deadline_s, is_shared=is_shared)
+            pair = _Pair(both, plan, head_leads, deadline_s)
             done = 0
             for _, group in groupby(questions, key=lambda question: question.head):
                 asked = list(group)
@@ -122,11 +124,8 @@ class _Pair:
         plan: TurnPlan,
         head_leads: bool,
         deadline_s: float,
-        *,
-        is_shared: bool,
     ) -> None:
         self._workers = workers
-        self._is_shared = is_shared
         self._plan = plan
         self._head_leads = head_leads
         self._deadline_s = deadline_s
@@ -145,7 +144,10 @@ class _Pair:
                     result.untimed[by_region[event.region]] = why
             else:
                 result.is_traced |= any(event.is_traced for event in ready.values())
-                self._take_turns(by_region[next(iter(ready.values())).region], result)
+                cores = {event.core for event in ready.values()}
+                region = next(iter(ready.values())).region
+                is_shared = len(cores) == 1 and None not in cores
+                self._take_turns(by_region[region], result, is_shared=is_shared)
             for worker in ready:
                 worker.go_on()
                 events[worker] = self._next(worker, tests[worker], result)
@@ -158,7 +160,7 @@ class _Pair:
                 own = _why_never(question, events)
                 result.untimed[question] = own or result.untimed.get(question) or _NEVER_CAME
 
-    def _take_turns(self, question: Question, result: PairResult) -> None:
+    def _take_turns(self, question: Question, result: PairResult, *, is_shared: bool) -> None:
         base, head = (_Patient(worker, self._left_s) for worker in self._workers)
         try:
             result.series[question] = take_turns(
@@ -166,7 +168,7 @@ class _Pair:
                 head,
                 self._plan,
                 head_leads=self._head_leads,
-                core=_Core(base, head) if self._is_shared else None,
+                core=_Core(base, head) if is_shared else None,
             )
         except CallRaisedError as error:
             result.untimed[question] = f"called again, it raised {error}"

@@ -10,18 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Final
 
-from pytest_flopbudget.ab.cores import one_core
 from pytest_flopbudget.ab.environment import pinned
 from pytest_flopbudget.ab.probe import READY
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.series import Slice, TurnSeries
 from pytest_flopbudget.core.turns import TurnPlan, take_turns
+from pytest_flopbudget.session.cores import core_of_pair
 
 _COMMAND: Final = (sys.executable, "-m", "pytest_flopbudget.ab.probe")
 _PAIRS: Final = 5
 _FEWEST_PAIRS: Final = 3
 _TIME_LIMIT_S: Final = 10.0
-"""After which no pair is begun, once there are three."""
+"""Once there are three, no pair is begun that would last beyond it, as long as the last did."""
 _PLAN: Final = TurnPlan(warmup_s=0.1, warmup_limit_s=0.5, side_s=0.3)
 """Shorter than that of `ab`, and otherwise the same: about a second for each pair, and one
 for its processes to start."""
@@ -36,24 +36,27 @@ def measure_noise(
     """What five pairs of fresh processes measured, of one call that is the same on both sides.
 
     As in `ab`, the environment is pinned, the sides of a pair take turns, and the launch
-    order alternates. Takes about ten seconds; on a machine that is slower, three or four pairs.
+    order alternates. Takes ten seconds at most where three pairs can be had in that.
     Raises MeasureError where a process does not come to answer.
     """
     variables = {**environ, **pinned(environ, allocator="warm")}
-    start = clock()
+    start_s = begun_s = clock()
+    last_s = 0.0
     series: list[TurnSeries] = []
-    while len(series) < _PAIRS:
-        is_late = clock() - start >= _TIME_LIMIT_S
-        if is_late and len(series) >= _FEWEST_PAIRS:
-            break
+    while len(series) < _FEWEST_PAIRS or (
+        len(series) < _PAIRS and begun_s + last_s - start_s <= _TIME_LIMIT_S
+    ):
         series.append(_pair(command, variables, is_odd=len(series) % 2 == 1))
+        now_s = clock()
+        begun_s, last_s = now_s, now_s - begun_s
     return tuple(series)
 
 
 def _pair(command: Sequence[str], environ: Mapping[str, str], *, is_odd: bool) -> TurnSeries:
+    core = core_of_pair(int(is_odd))
+    shared = command if core is None else (*command, str(core))
     with ExitStack() as stack:
-        with one_core(int(is_odd)):
-            sides = [stack.enter_context(_Worker(command, environ)) for _ in range(2)]
+        sides = [stack.enter_context(_Worker(shared, environ)) for _ in range(2)]
         for side in sides:
             side.wait()
         if is_odd:

@@ -38,6 +38,8 @@ class Ready:
     is_call: bool
     """Whether the region is the whole call of the test."""
     is_traced: bool
+    core: int | None
+    """The one that it runs on alone; None where it may have several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +78,16 @@ class Worker:
     """One process of pytest; a context manager that ends it."""
 
     def __init__(
-        self, side: Side, arguments: Sequence[str], tests: Mapping[str, Sequence[str]]
+        self,
+        side: Side,
+        arguments: Sequence[str],
+        tests: Mapping[str, Sequence[str]],
+        core: int | None,
     ) -> None:
         """Start it.
 
         tests: the regions to time of each test, in the order in which the tests are to run.
+        core: the one to run the tests on, or None for all.
         """
         self.side = side
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
@@ -100,7 +107,8 @@ class Worker:
         os.close(read_there)
         os.close(write_there)
         self._channel = Channel(read_here, write_here)
-        self._say({"tests": {test: list(regions) for test, regions in tests.items()}})
+        asked = {test: list(regions) for test, regions in tests.items()}
+        self._say({"tests": asked, "core": core})
 
     def __enter__(self) -> Worker:
         return self
@@ -128,6 +136,7 @@ class Worker:
                 region=message["ready"],
                 is_call=message["is_call"],
                 is_traced=message["is_traced"],
+                core=message.get("core"),  # a plugin of before this was said runs on several
             )
         return Ended(
             test=message["end"],

@@ -39,6 +39,12 @@ class TurnHooks:
         items[:] = sorted(kept, key=lambda item: places[plain_id(self._config, item.nodeid)])
         self._config.hook.pytest_deselected(items=rest)
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """All is imported by now: from here on the two sides share one core."""
+        self._turns.share_core()
+        return (yield)
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, None, None]:
         """Note why regions of this test cannot be timed."""

@@ -2,8 +2,10 @@
 
 What is said, a line of JSON each, between the worker and the process that conducts it:
 
-    conductor   {"tests": {ID: [REGION, ...], ...}}        once, before anything is collected
-    worker      {"ready": REGION, "test": ID, "is_call": BOOL, "is_traced": BOOL}
+    conductor   {"tests": {ID: [REGION, ...], ...}, "core": CORE or null}
+                                                           once, before anything is collected
+    worker      {"ready": REGION, "test": ID, "is_call": BOOL, "is_traced": BOOL,
+                 "core": CORE or null}                     the one that it runs on alone
     conductor   {"slices": K, "calls": N}                  so many calls in each slice
                 or {"go": "on"}                            to the test's end
     worker      {"ran": [SLICE, ...]}, its fields by name, or {"raised": TEXT}
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from pytest_flopbudget.session.channel import Channel, ChannelClosedError
+from pytest_flopbudget.session.cores import stay_on
 from pytest_flopbudget.session.variable import TURNS
 
 if TYPE_CHECKING:
@@ -44,10 +47,20 @@ class Turns:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        tests: dict[str, list[str]] = channel.receive()["tests"]
+        asked = channel.receive()
+        tests: dict[str, list[str]] = asked["tests"]
         self.tests = tests
         """The regions to time of each test, in the order in which the tests are to run."""
+        self._asked_core: int | None = asked.get("core")
+        self._core: int | None = None
         self._told_modules: set[str] = set()
+
+    def share_core(self) -> None:
+        """From now on, run on the core alone that was asked for, if any was and it may."""
+        if self._asked_core is not None:
+            with contextlib.suppress(OSError):
+                stay_on(self._asked_core)
+                self._core = self._asked_core
 
     def wants(self, test_id: str, region: str) -> bool:
         """Whether this region is to be timed."""
@@ -72,6 +85,7 @@ class Turns:
                 "test": place.test,
                 "is_call": place.is_call,
                 "is_traced": sys.gettrace() is not None,
+                "core": self._core,
             }
         )
         with SliceTimer(fn, args, kwargs) as timer:

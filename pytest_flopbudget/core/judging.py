@@ -183,19 +183,24 @@ class _Case:
         base = None if context.baseline is None else context.baseline.get(self.measurement.name)
         if self.limit.vs_baseline is not None:
             found.append(self.against_baseline(self.limit.vs_baseline, base, context.difference))
-        worst = min(found, key=lambda finding: finding.rank(self.span.middle))
+        found.sort(key=lambda finding: finding.rank(self.span.middle))
+        worst, *others = found
         if worst.bound is None:
-            done = reasons.did(self.metric, self.measurement)
+            # That it keeps the limits which need no baseline is told all the same.
+            kept = next((other.bound for other in others if other.bound is not None), None)
+            done = reasons.did(self.metric, self.measurement) if kept is None else self.told(kept)
             return self.verdict(worst.outcome, f"{done}; {worst.why}")
-        reason = reasons.against(
-            self.metric, self.measurement, worst.bound.amount, worst.bound.words
-        )
+        reason = self.told(worst.bound)
         if worst.outcome in (Outcome.OVER, Outcome.REGRESSED):
             is_growth = self.span.middle > worst.bound.amount
             reason += reasons.places(self.metric, base, self.measurement, is_growth=is_growth)
         elif worst.outcome is Outcome.INCONCLUSIVE:
             reason += reasons.why_inconclusive(self.metric, self.measurement)
         return self.verdict(worst.outcome, reason, worst.bound)
+
+    def told(self, bound: Bound) -> str:
+        """What was measured, beside this bound."""
+        return reasons.against(self.metric, self.measurement, bound.amount, bound.words)
 
     def against_baseline(
         self, allowed: Fraction, base: Measurement | None, difference: str

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from pytest_flopbudget.core.attribution import TOP_LEVEL, spenders
-from pytest_flopbudget.core.comparing import compare, what_is_missing
+from pytest_flopbudget.core.comparing import compare
 from pytest_flopbudget.core.comparison import Standing
 from pytest_flopbudget.core.measurement import Measurement, ModuleCounts, OperatorSpending
 from pytest_flopbudget.core.metrics import UNCOUNTED, Dimension, metric_named
 from pytest_flopbudget.core.pairing import limit_of
+from pytest_flopbudget.core.presence import what_is_missing
 from pytest_flopbudget.core.quantity import format_quantity
 from pytest_flopbudget.core.report import Report, TestOutcome, TestReport
 from pytest_flopbudget.core.verdicts import BROKEN, Outcome, Verdict

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -27,6 +27,18 @@ from pytest_flopbudget.render.ratios import (
     timing_facts,
 )
 from pytest_flopbudget.render.sentences import LABEL, VERDICTS, cap_words, notes_beside
+from pytest_flopbudget.render.tables import (
+    Names,
+    folded,
+    legs_below,
+    listed,
+    name_cells,
+    named,
+    on_legs,
+    table,
+    table_row,
+    used_bar,
+)
 from pytest_flopbudget.render.trend import trend
 from pytest_flopbudget.render.words import (
     causes_of,
@@ -36,12 +48,10 @@ from pytest_flopbudget.render.words import (
     entries_beside,
     headline,
     names_of,
-    percent,
     plural,
     sides,
     timings_of,
     values_of,
-    with_region,
 )
 
 COMMENT_BYTES: Final = 60_000
@@ -49,13 +59,8 @@ COMMENT_BYTES: Final = 60_000
 SUMMARY_BYTES: Final = 1_000_000
 """GitHub drops a whole summary above 1 MiB."""
 
-Names = dict[str, str]
-
-_BAR: Final = 10
 _MOST_TIMED: Final = 10
 """Rows of times that are shown in any case."""
-_MOST_LEGS: Final = 6
-"""Legs that a row names; the rest are counted."""
 _DELTA: Final = "\N{GREEK CAPITAL LETTER DELTA}"
 _ICONS: Final = {
     Standing.OVER: "\N{CROSS MARK}",
@@ -122,25 +127,25 @@ def _blocks(comparison: Comparison, about: _About) -> Iterator[Block]:
     yield _judged(names, "Over, only warned of", c.warned)
     yield _accepted(names, c.accepted)
     yield from _timed(names, c)
-    yield _folded(_judged(names, "", c.pre_existing), "Over budget on the base too")
+    yield folded(_judged(names, "", c.pre_existing), "Over budget on the base too")
     moved = _moved_elsewhere(c)
     bounded = [delta for delta in moved if delta.is_budgeted]
     yield _moved(names, "Changed", [d for d in bounded if d.growth >= 0])
-    yield _folded(_moved(names, "", [d for d in bounded if d.growth < 0]), "Improved")
-    yield _folded(
+    yield folded(_moved(names, "", [d for d in bounded if d.growth < 0]), "Improved")
+    yield folded(
         _moved(names, "", [d for d in moved if not d.is_budgeted]), "Changed, with no budget"
     )
-    yield _folded(_budgets(names, c.tightened), "Budgets tightened")
-    yield _folded(_budgets(names, c.added), "Budgets added")
-    yield _folded(_entries(names, c.new), "New")
-    yield _folded(_entries(names, entries_beside(c, c.removed)), "Removed")
-    yield _folded(_entries(names, entries_beside(c, c.not_measured)), "Not measured")
-    yield _folded(_renamed(c), "Renamed")
-    yield _folded(_undecided(names, c.undecided), "Not decided")
-    yield _folded(_uncounted(names, c), "Uncounted operators")
-    yield _folded(_incomparable(names, timings_of(c)), "Not comparable: two separate runs")
-    yield _folded(_facts(c), "Another machine or other versions")
-    yield _folded(
+    yield folded(_budgets(names, c.tightened), "Budgets tightened")
+    yield folded(_budgets(names, c.added), "Budgets added")
+    yield folded(_entries(names, c.new), "New")
+    yield folded(_entries(names, entries_beside(c, c.removed)), "Removed")
+    yield folded(_entries(names, entries_beside(c, c.not_measured)), "Not measured")
+    yield folded(_renamed(c), "Renamed")
+    yield folded(_undecided(names, c.undecided), "Not decided")
+    yield folded(_uncounted(names, c), "Uncounted operators")
+    yield folded(_incomparable(names, timings_of(c)), "Not comparable: two separate runs")
+    yield folded(_facts(c), "Another machine or other versions")
+    yield folded(
         Block(rows=tuple(f"- {cell(names[test])}" for test in c.unchanged)),
         "Unchanged",
     )
@@ -255,15 +260,15 @@ def _judged(names: Names, title: str, deltas: Sequence[Delta]) -> Block:
         why = causes_of(delta) if delta.verdict.value is not None else (delta.verdict.reason,)
         why = timing_causes(delta) or why
         rows.append(
-            _row(
-                *_name(names, delta.place),
+            table_row(
+                *name_cells(names, delta.place),
                 judged_base(delta),
                 value,
                 change_of(delta),
                 bound,
-                _used(delta.verdict.used),
+                used_bar(delta.verdict.used),
                 *_trend(delta, is_shown=has_trend),
-                _listed(why),
+                listed(why),
             )
         )
     columns = (
@@ -276,13 +281,13 @@ def _judged(names: Names, title: str, deltas: Sequence[Delta]) -> Block:
         "Used",
         *(["Trend"] if has_trend else []),
     )
-    return _table(title, (*columns, "Cause"), rows)
+    return table(title, (*columns, "Cause"), rows)
 
 
 def _to_accept(deltas: Sequence[Delta], label: str) -> Block:
     lines = lines_for_over(deltas)
     head = f"\n{_how(label, len(lines))}\n\n```text"
-    return _folded(Block(head=head, rows=lines, closing="```"), "To accept what is over budget")
+    return folded(Block(head=head, rows=lines, closing="```"), "To accept what is over budget")
 
 
 def _accepted(names: Names, every: Sequence[Accepted]) -> Block:
@@ -293,7 +298,7 @@ def _accepted(names: Names, every: Sequence[Accepted]) -> Block:
         if acceptance.cap is not None:
             cap = f"{'>=' if acceptance.is_floor else '<='} {cap_words(acceptance)}"
         rows.append(
-            _row(
+            table_row(
                 *_what(names, one),
                 cap,
                 sentence(acceptance.reason),
@@ -301,17 +306,17 @@ def _accepted(names: Names, every: Sequence[Accepted]) -> Block:
             )
         )
     columns = ("Test", "What", "Accepted", "Reason", "Label set by")
-    return _table("Accepted", columns, rows)
+    return table("Accepted", columns, rows)
 
 
 def _what(names: Names, one: Accepted) -> tuple[str, str]:
     """Whom an acceptance is about, and what it lets pass."""
     if one.delta is not None:
         base, head = values_of(one.delta)
-        test, metric = _name(names, one.delta.place)
+        test, metric = name_cells(names, one.delta.place)
         return test, f"{metric} {base} to {head} ({change_of(one.delta)})"
     if one.change is not None:
-        who = (_who(names, one.change) or cell(one.change.source)) + _below(one.change.legs)
+        who = (_who(names, one.change) or cell(one.change.source)) + legs_below(one.change.legs)
         return who, sentence(change_words(one.change))
     return "-", "-"
 
@@ -319,29 +324,29 @@ def _what(names: Names, one: Accepted) -> tuple[str, str]:
 def _moved(names: Names, title: str, deltas: Sequence[Delta]) -> Block:
     has_trend = any(delta.history for delta in deltas)
     rows = [
-        _row(
-            *_name(names, delta.place),
+        table_row(
+            *name_cells(names, delta.place),
             *values_of(delta),
             change_of(delta),
             *_trend(delta, is_shown=has_trend),
-            _listed(causes_of(delta)),
+            listed(causes_of(delta)),
         )
         for delta in deltas
     ]
     columns = ("Test", "Metric", "Base", "PR", _DELTA, *(["Trend"] if has_trend else []), "Cause")
-    return _table(title, columns, rows)
+    return table(title, columns, rows)
 
 
 def _entries(names: Names, entries: Sequence[Entry]) -> Block:
     rows = [
-        _row(
-            _name(names, entry.place)[0],
+        table_row(
+            name_cells(names, entry.place)[0],
             sentence(entry.reason),
             sentence(entry.budget) if entry.budget else "-",
         )
         for entry in entries
     ]
-    return _table("", ("Test", "Why", "Budget"), rows)
+    return table("", ("Test", "Why", "Budget"), rows)
 
 
 def _timed(names: Names, comparison: Comparison) -> Iterator[Block]:
@@ -351,15 +356,15 @@ def _timed(names: Names, comparison: Comparison) -> Iterator[Block]:
     shown = [row for row in rows if is_short or row.is_telling]
     hidden = [row for row in rows if not (is_short or row.is_telling)]
     yield _ratios(names, "Timed beside the base", shown)
-    yield _folded(_ratios(names, "", hidden), "Timed beside the base, and not slower")
+    yield folded(_ratios(names, "", hidden), "Timed beside the base, and not slower")
     facts = tuple(f"- {sentence(fact)}" for fact in timing_facts(comparison))
-    yield _folded(Block(rows=facts), "How the times were taken")
+    yield folded(Block(rows=facts), "How the times were taken")
 
 
 def _ratios(names: Names, title: str, rows: Sequence[RatioRow]) -> Block:
     cells = (
-        _row(
-            *_name(names, row.delta.place),
+        table_row(
+            *name_cells(names, row.delta.place),
             row.base,
             row.head,
             row.change,
@@ -370,55 +375,58 @@ def _ratios(names: Names, title: str, rows: Sequence[RatioRow]) -> Block:
         for row in rows
     )
     columns = ("Test", "Metric", "Base", "PR", _DELTA, "Interval, %", "Noise", "Verdict")
-    return _table(title, columns, cells)
+    return table(title, columns, cells)
 
 
 def _undecided(names: Names, deltas: Sequence[Delta]) -> Block:
     rows = [
-        _row(
-            *_name(names, delta.place), delta.verdict.outcome.value, sentence(delta.verdict.reason)
+        table_row(
+            *name_cells(names, delta.place),
+            delta.verdict.outcome.value,
+            sentence(delta.verdict.reason),
         )
         for delta in deltas
         if delta.verdict is not None
     ]
-    return _table("", ("Test", "Metric", "Verdict", "Why"), rows)
+    return table("", ("Test", "Metric", "Verdict", "Why"), rows)
 
 
 def _incomparable(names: Names, deltas: Sequence[Delta]) -> Block:
-    rows = [_row(*_name(names, delta.place), *values_of(delta)) for delta in deltas]
-    return _table("", ("Test", "Metric", "On the base", "Here"), rows)
+    rows = [table_row(*name_cells(names, delta.place), *values_of(delta)) for delta in deltas]
+    return table("", ("Test", "Metric", "On the base", "Here"), rows)
 
 
 def _uncounted(names: Names, comparison: Comparison) -> Block:
     rows = [
-        _row(
-            _name(names, row.place)[0],
+        table_row(
+            name_cells(names, row.place)[0],
             cell(row.operator.operator),
             str(row.operator.calls),
-            _listed(row.operator.shapes[:3]),
+            listed(row.operator.shapes[:3]),
         )
         for row in comparison.uncounted
     ]
-    return _table("", ("Test", "Operator", "Calls", "Shapes"), rows)
+    return table("", ("Test", "Operator", "Calls", "Shapes"), rows)
 
 
 def _renamed(comparison: Comparison) -> Block:
     rows = [
-        _row(cell(one.before) + _below(one.legs), cell(one.after)) for one in comparison.renamed
+        table_row(cell(one.before) + legs_below(one.legs), cell(one.after))
+        for one in comparison.renamed
     ]
-    return _table("", ("Before", "Now"), rows)
+    return table("", ("Before", "Now"), rows)
 
 
 def _facts(comparison: Comparison) -> Block:
     rows = [
-        _row(
-            cell(fact.name) + _below(fact.legs),
+        table_row(
+            cell(fact.name) + legs_below(fact.legs),
             cell(fact.before or "none"),
             cell(fact.after or "none"),
         )
         for fact in (*comparison.machine_changes, *comparison.version_changes)
     ]
-    return _table("", ("Fact", "Base", "PR"), rows)
+    return table("", ("Fact", "Base", "PR"), rows)
 
 
 def _budgets(names: Names, changes: Sequence[BudgetChange]) -> Block:
@@ -429,72 +437,17 @@ def _change(names: Names, change: BudgetChange) -> str:
     who = _who(names, change)
     where = f" ({cell(change.source)})" if change.source else ""
     subject = f"{who}: " if who else ""
-    return f"{subject}{sentence(change_words(change))}{where}{_on(change.legs)}"
+    return f"{subject}{sentence(change_words(change))}{where}{on_legs(change.legs)}"
 
 
 def _who(names: Names, change: BudgetChange) -> str:
     """The first tests that a change of budgets is about; empty where no test shows it."""
-    who = [cell(_named(names, test, change.region)) for test in change.tests[:3]]
+    who = [cell(named(names, test, change.region)) for test in change.tests[:3]]
     if len(change.tests) > len(who):
         who.append(f"{len(change.tests) - len(who)} more")
     return ", ".join(who)
 
 
-def _folded(block: Block, title: str) -> Block:
-    """The part behind a line that opens it, with the number of its rows."""
-    return Block(
-        head=f"<details><summary>{title} ({len(block.rows)})</summary>\n{block.head}",
-        rows=block.rows,
-        closing=block.closing,
-        tail="\n</details>",
-    )
-
-
-def _table(title: str, columns: Iterable[str], rows: Iterable[str]) -> Block:
-    names = list(columns)
-    head = f"#### {title}\n" if title else ""
-    return Block(head=f"{head}\n{_row(*names)}\n|{'---|' * len(names)}", rows=tuple(rows))
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _name(names: Names, place: Place) -> tuple[str, str]:
-    return cell(_named(names, place.test, place.region)) + _below(place.legs), cell(place.metric)
-
-
-def _below(legs: Sequence[str]) -> str:
-    """The legs on a line of their own in the cell."""
-    return f"<br>{_on(legs).strip()}" if legs else ""
-
-
-def _on(legs: Sequence[str]) -> str:
-    """Which legs a row is about; empty where it is about all of them."""
-    if not legs:
-        return ""
-    shown = [cell(leg) for leg in legs[:_MOST_LEGS]]
-    if len(legs) > len(shown):
-        shown.append(f"{len(legs) - len(shown)} more")
-    return f" on {', '.join(shown)}"
-
-
-def _named(names: Names, test: str, region: str) -> str:
-    return with_region(names[test], region)
-
-
-def _listed(texts: Sequence[str]) -> str:
-    return "<br>".join(cell(text) for text in texts) or "-"
-
-
 def _trend(delta: Delta, *, is_shown: bool) -> tuple[str, ...]:
     """The cell of a column that is there only where something is known of earlier commits."""
     return (trend(delta) or "-",) if is_shown else ()
-
-
-def _used(used: float | None) -> str:
-    if used is None:
-        return "-"
-    full = max(0, min(_BAR, round(used * _BAR)))
-    bar = "\N{DARK SHADE}" * full + "\N{LIGHT SHADE}" * (_BAR - full)
-    return f"{bar} {percent(used)}"

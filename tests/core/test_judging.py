@@ -282,6 +282,15 @@ def test_of_several_bounds_the_worst_outcome_is_the_verdict() -> None:
     assert verdict_on(raw, holding(flops=101)).outcome is Outcome.OVER
 
 
+def test_a_limit_that_is_kept_is_told_where_the_baseline_is_missing() -> None:
+    verdict = verdict_on({"max": 100, "vs_baseline": "+5%"}, holding(flops=90))
+    # 90 of 100 are 10 % less.
+    assert verdict.reason == (
+        "test_x used 90 FLOP, budget 100 FLOP (-10 %); the baseline has no flops of it"
+    )
+    assert verdict.bound is None
+
+
 def test_within_two_bounds_the_nearest_is_named() -> None:
     assert verdict_on({"min": 10, "max": 100}, holding(flops=20)).bound == 10
     assert verdict_on({"min": 10, "max": 100}, holding(flops=80)).bound == 100

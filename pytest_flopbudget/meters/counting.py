@@ -17,7 +17,7 @@ from pytest_flopbudget.meters.lines import SourceLines
 from pytest_flopbudget.meters.modules import CallStack
 from pytest_flopbudget.meters.packed import packed_nbytes
 from pytest_flopbudget.meters.plans import Plan, Road, known_plan
-from pytest_flopbudget.meters.storages import StorageLedger
+from pytest_flopbudget.meters.storages import Site, StorageLedger
 from pytest_flopbudget.meters.traffic import bytes_moved, nbytes_of, tensors_in
 
 _ORDINARY: Final = frozenset({Tensor, nn.Parameter, nn.Buffer})
@@ -317,14 +317,24 @@ class CountingMode(EagerMode):
         # What lift_fresh takes was made from Python numbers just now: it is new.
         inputs = [] if operator.plan.name == "aten.lift_fresh" else tensors_in(args)
         site = (path, operator.plan.name)
-        with ledger.lock if self.is_shared else nullcontext():
-            for tensor in inputs:
-                ledger.touch(tensor, path)
+        if not self.is_shared:
+            self._touch(inputs)
+            result = operator.call(*args, **kwargs)
+            self._produce(result, site)
+            return result
+        with ledger.lock:
+            self._touch(inputs)
         result = operator.call(*args, **kwargs)
-        with ledger.lock if self.is_shared else nullcontext():
-            for tensor in tensors_in((result,)):
-                ledger.produce(tensor, site)
+        with ledger.lock:
+            self._produce(result, site)
         return result
+
+    def _produce(self, result: Any, site: Site) -> None:
+        """Book the storages of what an operator returned."""
+        ledger = self._ledger
+        assert ledger is not None  # noqa: S101 - this is the way with one
+        for tensor in [result] if isinstance(result, Tensor) else tensors_in((result,)):
+            ledger.produce(tensor, site)
 
     def _take_apart(self, operator: Operator, args: Any, kwargs: Any) -> Any:
         """Run the kernel that is composed of other operators, which then come here."""

@@ -22,7 +22,7 @@ def repeat_ours(cases: Sequence[Case], side_s: float) -> dict[str, Any]:
 
     side_s: how long each side is timed in one pair.
     """
-    sides = Sides(base=_side("base", cases), head=_side("head", cases), arguments=ARGUMENTS)
+    sides = Sides(base=_side("base", cases), head=_side("head", cases))
     found: dict[Case, Series] = {case: [] for case in cases}
     started_s = time.monotonic()
     pairs = 0
@@ -45,7 +45,7 @@ def repeat_ours(cases: Sequence[Case], side_s: float) -> dict[str, Any]:
 def _side(name: str, cases: Sequence[Case]) -> Side:
     whole = environ(name, cases, {})
     pins = pinned(whole, allocator="warm")
-    return Side(name=name, directory=FOLDER, environ={**whole, **pins})
+    return Side(name=name, directory=FOLDER, environ={**whole, **pins}, arguments=ARGUMENTS)
 
 
 def _question(case: Case) -> Question:

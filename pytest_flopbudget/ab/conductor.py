@@ -85,9 +85,7 @@ def conduct(
         with ExitStack() as block:
             core = core_of_pair(int(head_leads))
             workers = {
-                side.name: block.enter_context(
-                    Worker(side, sides.arguments, tests[side.name], core)
-                )
+                side.name: block.enter_context(Worker(side, tests[side.name], core))
                 for side in ((head, base) if head_leads else (base, head))
             }
             both = workers[base.name], workers[head.name]

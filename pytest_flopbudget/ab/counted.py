@@ -19,10 +19,11 @@ and the exit code tells of the tests' own failures alone."""
 
 
 def run_pytest(
-    side: Side, arguments: Sequence[str], report: Path, *, output: IO[bytes] | None = None
+    side: Side, report: Path, *, options: Sequence[str] = (), output: IO[bytes] | None = None
 ) -> int:
     """The exit code of pytest on this side, which writes its report.
 
+    options: of pytest, behind the user's.
     output: where what it prints goes; to our own output when None.
     Raises SideError where there is no such Python.
     """
@@ -30,7 +31,7 @@ def run_pytest(
     sys.stdout.flush()
     try:
         done = subprocess.run(  # noqa: S603 - the user's own tests, and no shell
-            side.pytest([*arguments, *_REPORTING, f"--flopbudget-json={report}"]),
+            side.pytest([*options, *_REPORTING, f"--flopbudget-json={report}"]),
             cwd=side.directory,
             env=dict(side.environ),
             stdout=output,

@@ -16,6 +16,7 @@ from pytest_flopbudget.ab.counted import NEVER_TIMED, run_pytest
 from pytest_flopbudget.ab.dependencies import dependency_differences
 from pytest_flopbudget.ab.environment import Allocator, counterparts, import_path
 from pytest_flopbudget.ab.git import git_in
+from pytest_flopbudget.ab.selection import arguments_without, missing_paths
 from pytest_flopbudget.ab.side import Side, SideError, Sides
 from pytest_flopbudget.ab.side_by_side import Wanted, time_side_by_side
 from pytest_flopbudget.ab.trees import (
@@ -83,16 +84,18 @@ def run_ab(
         checkout(request.repository, head.commit) as head_tree,
         tempfile.TemporaryDirectory(prefix="flopbudget-") as directory,
     ):
+        asked = request.arguments
+        missing = missing_paths(asked, base_tree.directory, head_tree.directory)
+        known = arguments_without(asked, missing)
         sides = Sides(
-            base=_side("base", base_tree, user_s, environ, request.base_python),
-            head=_side("head", head_tree, user_s, environ, sys.executable),
-            arguments=request.arguments,
+            base=_side("base", base_tree, user_s, environ, request.base_python, known),
+            head=_side("head", head_tree, user_s, environ, sys.executable, asked),
         )
         for side in (sides.base, sides.head):
             _set_up(side, request.setup, say)
-        before = _count(sides.base, (*request.arguments, *NEVER_TIMED), Path(directory), say)
+        before = _count(sides.base, Path(directory), say, NEVER_TIMED)
         try:
-            after = _count(sides.head, request.arguments, Path(directory), say)
+            after = _count(sides.head, Path(directory), say)
         except SideError as error:
             # What the head lacks may be what was not added to it.
             raise SideError("\n  ".join([str(error), *_lacks(head)])) from error
@@ -112,6 +115,7 @@ def run_ab(
                 allocator=request.allocator,
                 notes=(
                     *_notes(base.note, head),
+                    *(f"the base does not have {path}" for path in missing),
                     *base_tree.notes,
                     *head_tree.notes,
                     *differences,
@@ -163,13 +167,22 @@ def _named(files: Sequence[str]) -> str:
 
 
 def _side(
-    name: str, tree: Tree, user_s: Sequence[Path], environ: Mapping[str, str], python: str
+    name: str,
+    tree: Tree,
+    user_s: Sequence[Path],
+    environ: Mapping[str, str],
+    python: str,
+    arguments: Sequence[str],
 ) -> Side:
     # Those who start this in their project's environment have its editable install on the path.
     also = counterparts(sys.path, user_s, tree.root)
     path = import_path(tree.directory, environ, counterparts=also)
     return Side(
-        name=name, directory=tree.directory, environ={**environ, "PYTHONPATH": path}, python=python
+        name=name,
+        directory=tree.directory,
+        environ={**environ, "PYTHONPATH": path},
+        python=python,
+        arguments=arguments,
     )
 
 
@@ -194,13 +207,13 @@ def _set_up(side: Side, command: Sequence[str], say: Callable[[str], None]) -> N
 
 
 def _count(
-    side: Side, arguments: Sequence[str], directory: Path, say: Callable[[str], None]
+    side: Side, directory: Path, say: Callable[[str], None], options: Sequence[str] = ()
 ) -> Report:
     """The report of one side's own run."""
     say(f"counting on the {side.name}")
     path = directory / f"{side.name}.json"
     with _log() as log:
-        code = run_pytest(side, arguments, path, output=log)
+        code = run_pytest(side, path, options=options, output=log)
         if code not in _LEFT_A_REPORT or not path.exists():
             hint = _WRONG_USAGE if code == _USAGE else ""
             raise SideError(f"pytest ended with {code} on the {side.name}{hint}:\n{_tail(log)}")

@@ -25,10 +25,12 @@ class Side:
     environ: Mapping[str, str]
     """The whole environment of its processes."""
     python: str = sys.executable
+    arguments: Sequence[str] = ()
+    """What the user gives pytest, as far as it is there on this side."""
 
-    def pytest(self, arguments: Sequence[str]) -> list[str]:
-        """The command that runs pytest on this side."""
-        return [self.python, "-m", "pytest", *arguments]
+    def pytest(self, options: Sequence[str]) -> list[str]:
+        """The command that runs pytest on this side, with these options behind the user's."""
+        return [self.python, "-m", "pytest", *self.arguments, *options]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,5 +39,3 @@ class Sides:
 
     base: Side
     head: Side
-    arguments: Sequence[str]
-    """What the user gives pytest, on both."""

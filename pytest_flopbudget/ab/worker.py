@@ -80,7 +80,6 @@ class Worker:
     def __init__(
         self,
         side: Side,
-        arguments: Sequence[str],
         tests: Mapping[str, Sequence[str]],
         core: int | None,
     ) -> None:
@@ -95,7 +94,7 @@ class Worker:
         read_there, write_here = os.pipe()
         alone = _ONE_PROCESS if _has_xdist(side.python) else ()
         self._process = subprocess.Popen(  # noqa: S603 - the user's own tests, and no shell
-            side.pytest([*arguments, *_OURS, *alone]),
+            side.pytest([*_OURS, *alone]),
             cwd=side.directory,
             env={**side.environ, TURNS: f"{read_there},{write_there}"},
             stdin=subprocess.DEVNULL,

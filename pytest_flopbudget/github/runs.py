@@ -26,6 +26,7 @@ from pytest_flopbudget.ab.counted import NEVER_TIMED, RAN_TO_ITS_END, run_pytest
 from pytest_flopbudget.ab.dependencies import dependency_differences
 from pytest_flopbudget.ab.environment import counterparts, import_path
 from pytest_flopbudget.ab.git import Git, git_in
+from pytest_flopbudget.ab.selection import arguments_without, missing_paths
 from pytest_flopbudget.ab.side import Side, Sides
 from pytest_flopbudget.ab.side_by_side import Wanted, time_side_by_side
 from pytest_flopbudget.ab.signals import ending_cleanly
@@ -70,8 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         pytest_args = _split(args.pytest_args)
         if args.side == "head":
-            head = Side(name="head", directory=Path.cwd(), environ=os.environ)
-            return run_pytest(head, pytest_args, report)
+            head = Side(
+                name="head", directory=Path.cwd(), environ=os.environ, arguments=pytest_args
+            )
+            return run_pytest(head, report)
         with ending_cleanly():
             missing = run_base(
                 git_in(Path.cwd()),
@@ -114,17 +117,23 @@ def run_base(
             # The editable install of the head's checkout, which this process has too.
             also = counterparts(sys.path, checkouts(git.directory), tree.root)
             path = import_path(tree.directory, environ, counterparts=also)
+            missing = missing_paths(pytest_args, tree.directory, git.directory)
             sides = Sides(
                 base=Side(
-                    name="base", directory=tree.directory, environ={**environ, "PYTHONPATH": path}
+                    name="base",
+                    directory=tree.directory,
+                    environ={**environ, "PYTHONPATH": path},
+                    arguments=arguments_without(pytest_args, missing),
                 ),
-                head=Side(name="head", directory=git.directory, environ=environ),
-                arguments=pytest_args,
+                head=Side(
+                    name="head", directory=git.directory, environ=environ, arguments=pytest_args
+                ),
             )
             # Folded in the log, so that a failure of the base is not taken for one of the head.
             sys.stdout.write(f"::group::pytest on the base commit {sha[:7]}\n")
             sys.stdout.writelines(f"{note}\n" for note in tree.notes)
-            exit_code = run_pytest(sides.base, (*pytest_args, *NEVER_TIMED), report)
+            sys.stdout.writelines(f"The base does not have {path}.\n" for path in missing)
+            exit_code = run_pytest(sides.base, report, options=NEVER_TIMED)
             sys.stdout.write("::endgroup::\n")
             if exit_code in RAN_TO_ITS_END and report.exists() and latency and latency.time_limit_s:
                 _add_latency(sides, tree, read_report(report), latency)
@@ -134,6 +143,8 @@ def run_base(
         report.unlink(missing_ok=True)
         if exit_code != _NO_TESTS:
             _tell(base_failed(exit_code), latency)
+    if exit_code == _NO_TESTS:
+        return f"pytest found no tests on the base commit {sha[:7]}"
     if not report.exists():
         return f"pytest ended with {exit_code} on the base commit {sha[:7]}"
     return ""

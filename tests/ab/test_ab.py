@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -267,6 +268,21 @@ def test_the_pinned_environment_is_on_record(run):
 def test_it_says_how_far_it_is(run):
     done, _, _ = run
     assert done.stderr.startswith("counting on the base\ncounting on the head\npair 1 of at most ")
+
+
+def test_a_folder_that_only_the_head_has_is_new(tmp_path, monkeypatch, capsys):
+    repository = Repository(tmp_path / "model")
+    repository.write("src/model.py", MODEL.format(seconds=0.001))
+    repository.commit()
+    (repository.directory / "perf").mkdir()
+    repository.write("perf/test_model.py", TESTS.format(is_fine=True))
+    repository.write("pyproject.toml", PYPROJECT.format(minor=10))
+    repository.commit()
+    arguments = ["--base=HEAD~1", "--format=json", "--", "perf", "-k", "test_unchanged"]
+    assert ab(repository, monkeypatch, *arguments) == 0
+    comparison = json.loads(capsys.readouterr().out)
+    assert "the base does not have perf" in str(comparison)
+    assert "the test is new: the base does not have it" in str(comparison)
 
 
 def test_a_side_without_its_own_code_is_refused(tmp_path, monkeypatch, capsys):

@@ -6,6 +6,7 @@ import os
 import signal
 import textwrap
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -89,7 +90,7 @@ HEAD = """
 """
 
 
-def side(name, directory, source):
+def side(name, directory, source, *, arguments=("-q",)):
     directory.mkdir()
     text = textwrap.dedent(source) + textwrap.dedent(COMMON)
     if name == "head":
@@ -98,7 +99,7 @@ def side(name, directory, source):
     (directory / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
     held = {"HELD": str(directory.parent / "held")}
     environ = {**os.environ, **pinned(os.environ, allocator="warm"), **held}
-    return Side(name=name, directory=directory, environ=environ)
+    return Side(name=name, directory=directory, environ=environ, arguments=arguments)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,6 @@ def sides(tmp_path_factory):
     return Sides(
         base=side("base", directory / "base", BASE),
         head=side("head", directory / "head", HEAD),
-        arguments=("-q",),
     )
 
 
@@ -240,9 +240,8 @@ def test_a_worker_that_dies_says_what_it_printed_last(tmp_path):
         SECONDS, REGIONS, WHOLE, FINE = 0.001, [], [], True
     """
     sides = Sides(
-        base=side("base", tmp_path / "base", dying),
-        head=side("head", tmp_path / "head", dying),
-        arguments=("-q", "-s"),
+        base=side("base", tmp_path / "base", dying, arguments=("-q", "-s")),
+        head=side("head", tmp_path / "head", dying, arguments=("-q", "-s")),
     )
     result = conduct(sides, [question("test_dies")], PLAN, head_leads=False)
     assert result.untimed == {}
@@ -252,7 +251,8 @@ def test_a_worker_that_dies_says_what_it_printed_last(tmp_path):
 
 
 def test_a_side_whose_pytest_does_not_start_says_why(sides):
-    broken = Sides(base=sides.base, head=sides.head, arguments=("--no-such-option",))
+    base = replace(sides.base, arguments=("--no-such-option",))
+    broken = Sides(base=base, head=sides.head)
     result = conduct(broken, [question("test_slower")], PLAN, head_leads=False)
     why = result.lost[question("test_slower")]
     assert why.startswith("pytest of the base ended with 4: ")
@@ -273,6 +273,5 @@ def test_a_tracer_is_noticed(tmp_path):
     sides = Sides(
         base=side("base", tmp_path / "base", traced),
         head=side("head", tmp_path / "head", traced),
-        arguments=("-q",),
     )
     assert conduct(sides, [question("test_slower")], PLAN, head_leads=False).is_traced

@@ -26,7 +26,7 @@ _GROWING_SLICES: Final = 10
 _LONG_SLICES: Final = 2
 """A call that is as long as this many slices is long: it cannot be cut into slices."""
 _ROUND_SLICES: Final = 4
-"""Slices that both sides take at once without a pause."""
+"""Slices that count of those that both sides take at once without a pause, one more than these."""
 
 
 class Side(Protocol):
@@ -164,9 +164,10 @@ class _Pair:
 
         What one side does while the other has ended, it does alone, with the caches for
         itself. So both make as many calls, or pairs of the same code would differ by 5 % where
-        they differ by 2 %, and some slices without a pause: then it is only the slower side's
-        last one that is too cheap, and the median passes over it. Not too many of them, as
-        the slices of a turn are to overlap.
+        they differ by 2 %, and some slices without a pause, of which the last does not count:
+        while one side makes that, the other ends those that count, even if it takes a quarter
+        longer for them. Where they counted, growths of 5 and 20 % were found to be 4.3 and
+        17 %. Not too many slices, as those of a turn are to overlap.
         """
         calls = max(side.warm_calls for side in self._sides)
         slice_s = calls * max(side.call_s for side in self._sides)
@@ -175,10 +176,10 @@ class _Pair:
         turns: list[Turn] = []
         for number in range(rounds):
             head_first = self._head_leads if number % 2 == 0 else not self._head_leads
-            taken = core.run(slices, calls, head_first=head_first)
+            taken = core.run(slices + 1, calls, head_first=head_first)
             if taken is None:
                 return ()
-            turns += taken
+            turns += taken[:-1]
         return tuple(turns)
 
 

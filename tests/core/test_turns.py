@@ -327,7 +327,7 @@ class TestSharedCore:
     @pytest.mark.parametrize(
         ("times_s", "slices", "calls"),
         [
-            # A second of the slower side, in rounds of four.
+            # A second of the slower side, in rounds of four and one that does not count.
             ((0.05, 0.1), (4, 4, 4), 1),
             # 40 ms and more in a slice, of both sides as many calls: 48 and 84 ms.
             ((0.012, 0.021), (4, 4, 4), 4),
@@ -343,7 +343,8 @@ class TestSharedCore:
         series = take_turns(base, head, TurnPlan(), head_leads=head_leads, core=core)
         assert len(series.turns) == 4
         assert core.asked == [
-            (count, calls, head_leads ^ (number % 2 == 1)) for number, count in enumerate(slices)
+            (count + 1, calls, head_leads ^ (number % 2 == 1))
+            for number, count in enumerate(slices)
         ]
         assert len(series.shared_turns) == sum(slices)
         assert log_ratio(series, Witness.CPU) == pytest.approx(math.log(times_s[1] / times_s[0]))
@@ -380,7 +381,7 @@ class TestSharedCore:
         base, head = FakeSide(steady(0.05)), FakeSide(steady(0.05))
         core = FakeCore(base, head, is_in_the_way=True)
         series = take_turns(base, head, TurnPlan(), head_leads=False, core=core)
-        assert core.asked == [(4, 1, False)]
+        assert core.asked == [(5, 1, False)]
         assert series.shared_turns == ()
         assert len(series.turns) == 20
 
@@ -390,6 +391,40 @@ class TestSharedCore:
         by_turns = [log_ratio(replace(pair, shared_turns=()), Witness.CPU) for pair in pairs]
         shared = [log_ratio(pair, Witness.CPU) for pair in pairs]
         assert statistics.stdev(shared) < statistics.stdev(by_turns) / 3
+
+    @pytest.mark.parametrize("growth", [-0.2, 0.0, 0.05, 0.2])
+    @pytest.mark.parametrize("head_leads", [False, True])
+    def test_what_a_side_does_alone_does_not_count(self, growth: float, head_leads: bool) -> None:
+        # While one makes five calls the other makes four at least, if it is no more than a
+        # quarter slower: those that count run while the other runs too, all at the same cost.
+        base, head = FakeSide(steady(0.05)), FakeSide(steady(0.05 * (1 + growth)))
+        core = RoomyCore(0.05, 0.05 * (1 + growth))
+        series = take_turns(base, head, TurnPlan(), head_leads=head_leads, core=core)
+        assert len(series.shared_turns) >= 20
+        for turn in series.shared_turns:
+            assert turn.base.cpu_s == pytest.approx(0.05)
+            assert turn.head.cpu_s == pytest.approx(0.05 * (1 + growth))
+
+
+class RoomyCore:
+    """A side that runs while the other has ended takes half the time."""
+
+    def __init__(self, base_s: float, head_s: float) -> None:
+        self._call_s = {"base": base_s, "head": head_s}
+
+    def run(self, slices: int, calls: int, *, head_first: bool) -> tuple[Turn, ...]:
+        work_s = {side: call_s * calls for side, call_s in self._call_s.items()}
+        taken: dict[str, list[Slice]] = {side: [] for side in work_s}
+        # Both have half of the core, so that the shorter of them ends first.
+        first, last = sorted(work_s, key=lambda side: work_s[side])
+        first_ends_s = slices * work_s[first]
+        taken[first] = [Slice(calls=calls, wall_s=1, cpu_s=work_s[first])] * slices
+        for number in range(slices):
+            beside_s = min(work_s[last], max(0.0, first_ends_s - number * work_s[last]))
+            cpu_s = beside_s + (work_s[last] - beside_s) / 2
+            taken[last].append(Slice(calls=calls, wall_s=1, cpu_s=cpu_s))
+        pairs = zip(taken["base"], taken["head"], strict=True)
+        return tuple(Turn(base=base, head=head) for base, head in pairs)
 
 
 class BurstyCore:

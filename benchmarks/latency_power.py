@@ -62,7 +62,7 @@ def seconds_a_side(tests: Mapping[str, Mapping[str, object]]) -> float:
 
 def repeat(args: argparse.Namespace, condition: str, number: int) -> None:
     """One repetition under one condition: first ours, which finds the seconds for the peers."""
-    cases = cases_of(args.copies)
+    cases = cases_of(args.copies, args.workloads)
     first = [case for case in cases if case.copy == 0]
     head = {"condition": condition, "repetition": number}
     is_noisy = condition == "noisy"
@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("latency_power.jsonl"))
     parser.add_argument("--minutes", type=positive, default=30.0, help="(default: 30)")
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS))
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument(
         "--copies",
         type=copies,

@@ -32,11 +32,11 @@ class Case:
         return cls(workload, int(growth), int(copy))
 
 
-def cases_of(copies: Mapping[int, int]) -> list[Case]:
+def cases_of(copies: Mapping[int, int], workloads: Sequence[str] = WORKLOADS) -> list[Case]:
     """All cases with so many copies of each growth in per cent; the first copies come first."""
     return [
         Case(workload, growth, copy)
-        for workload in WORKLOADS
+        for workload in workloads
         for copy in range(max(copies.values()))
         for growth, count in copies.items()
         if copy < count

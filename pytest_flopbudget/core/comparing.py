@@ -24,6 +24,7 @@ from pytest_flopbudget.core.metrics import METRICS
 from pytest_flopbudget.core.pairing import Pair, is_whole, pair_tests
 from pytest_flopbudget.core.presence import (
     entry_of,
+    is_measured,
     left_out,
     new_entries,
     not_measured,
@@ -122,6 +123,8 @@ def _budgets_side(base: Report | None, head: Report, pairs: tuple[Pair, ...]) ->
     if base is None:
         return comparison
     changes = budget_changes(base, head, pairs)
+    # A side that measured nothing has not asked torch for its part of the facts.
+    are_told = any(map(is_measured, base.tests)) and any(map(is_measured, head.tests))
     return replace(
         comparison,
         base_git=base.git,
@@ -139,8 +142,8 @@ def _budgets_side(base: Report | None, head: Report, pairs: tuple[Pair, ...]) ->
             for pair in pairs
             if pair.base and pair.head and pair.is_renamed
         ),
-        machine_changes=tuple(_fact_changes(base.machine, head.machine)),
-        version_changes=tuple(_fact_changes(base.versions, head.versions)),
+        machine_changes=tuple(_fact_changes(base.machine, head.machine)) if are_told else (),
+        version_changes=tuple(_fact_changes(base.versions, head.versions)) if are_told else (),
     )
 
 
@@ -169,7 +172,6 @@ def _notes(base: Report | None, head: Report) -> Iterator[str]:
 
 def _fact_changes(base: Mapping[str, Any], head: Mapping[str, Any]) -> Iterator[FactChange]:
     if not base or not head:
-        # It measured nothing, and so says nothing of its machine.
         return
     for name in {**base, **head}:
         before, after = base.get(name), head.get(name)

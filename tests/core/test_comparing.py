@@ -377,6 +377,19 @@ class TestMachines:
         assert compare(silent, telling).machine_changes == ()
         assert compare(telling, silent).machine_changes == ()
 
+    def test_a_side_that_measured_nothing_differs_in_no_fact(self) -> None:
+        # What torch knows of the machine is asked for only where torch is used.
+        empty = reported(machine={"cores": 8}, versions={"python": "3.11"})
+        full = reported(
+            budgeted(A, measured(macs={"": 1})),
+            machine={"cores": 8, "blas": "mkl"},
+            versions={"python": "3.11", "torch": "2.13.0"},
+        )
+        for base, head in ((empty, full), (full, empty)):
+            comparison = compare(base, head)
+            assert comparison.machine_changes == ()
+            assert comparison.version_changes == ()
+
     def test_facts_and_versions_that_differ_are_listed(self) -> None:
         base = reported(
             budgeted(A, measured(macs={"": 1})),

@@ -167,7 +167,7 @@ class _Pair:
         they differ by 2 %, and some slices without a pause, of which the last does not count:
         while one side makes that, the other ends those that count, even if it takes a quarter
         longer for them. Where they counted, growths of 5 and 20 % were found to be 4.3 and
-        17 %. Not too many slices, as those of a turn are to overlap.
+        17.6 %. Not too many slices, as those of a turn are to overlap.
         """
         calls = max(side.warm_calls for side in self._sides)
         slice_s = calls * max(side.call_s for side in self._sides)

@@ -320,21 +320,14 @@ class CountingMode(EagerMode):
         if not self.is_shared:
             self._touch(inputs)
             result = operator.call(*args, **kwargs)
-            self._produce(result, site)
+            _produce(ledger, result, site)
             return result
         with ledger.lock:
             self._touch(inputs)
         result = operator.call(*args, **kwargs)
         with ledger.lock:
-            self._produce(result, site)
+            _produce(ledger, result, site)
         return result
-
-    def _produce(self, result: Any, site: Site) -> None:
-        """Book the storages of what an operator returned."""
-        ledger = self._ledger
-        assert ledger is not None  # noqa: S101 - this is the way with one
-        for tensor in [result] if isinstance(result, Tensor) else tensors_in((result,)):
-            ledger.produce(tensor, site)
 
     def _take_apart(self, operator: Operator, args: Any, kwargs: Any) -> Any:
         """Run the kernel that is composed of other operators, which then come here."""
@@ -414,6 +407,12 @@ def _applied(rule: Formula, plan: Plan, args: Any, kwargs: Any, result: Any) -> 
             f"{type(error).__name__}: {error}"
         ) from error
     return Work(arithmetic=work) if isinstance(work, int) else work
+
+
+def _produce(ledger: StorageLedger, result: Any, site: Site) -> None:
+    """Book the storages of what an operator returned."""
+    for tensor in [result] if isinstance(result, Tensor) else tensors_in((result,)):
+        ledger.produce(tensor, site)
 
 
 def _pass(operator: Operator, args: Any, kwargs: Any) -> Any:

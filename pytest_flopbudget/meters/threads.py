@@ -14,7 +14,9 @@ from typing import Any, Final
 Joining = Callable[[], Callable[[], AbstractContextManager[object]]]
 """Called where work is handed over; returns what the thread does the work within."""
 _Work = Callable[..., Any]
-_POOL_WORKERS: Final = (futures._worker, multiprocessing.pool.worker)  # type: ignore[attr-defined]  # private to the pools
+# type: ignore: the type stubs leave out what is private to the pools; nothing public tells a thread
+# that a pool keeps waiting from one that is started for a piece of work.
+_POOL_WORKERS: Final = (futures._worker, multiprocessing.pool.worker)  # type: ignore[attr-defined]
 
 
 class ThreadSpread:
@@ -101,8 +103,9 @@ class _Handovers:
         def start(thread: threading.Thread) -> Any:
             # The workers of a pool wait for work, and each piece brings the counter itself.
             if getattr(thread, "_target", None) not in _POOL_WORKERS:
-                run = self._heard(thread.run)
-                thread.run = run  # type: ignore[method-assign]  # of this one thread, not its class
+                # type: ignore: mypy refuses an assignment to any method. This one is to the one
+                # thread's own attribute, and leaves the class, and so all other threads, alone.
+                thread.run = self._heard(thread.run)  # type: ignore[method-assign]
             return original(thread)
 
         return start

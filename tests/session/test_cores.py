@@ -42,7 +42,10 @@ def test_a_system_without_the_setting_has_no_core_for_a_pair(
     assert core_of_pair(0) is None
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="Linux names the threads")
+@pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir(),
+    reason="only Linux lists the threads of a process; elsewhere there is no core to stay on",
+)
 def test_threads_of_before_and_of_later_stay_on_the_core() -> None:
     core = core_of_pair(0)
     printed = subprocess.run(

@@ -14,9 +14,8 @@ from typing import Any, Final
 Joining = Callable[[], Callable[[], AbstractContextManager[object]]]
 """Called where work is handed over; returns what the thread does the work within."""
 _Work = Callable[..., Any]
-# type: ignore: the type stubs leave out what is private to the pools; nothing public tells a thread
-# that a pool keeps waiting from one that is started for a piece of work.
-_POOL_WORKERS: Final = (futures._worker, multiprocessing.pool.worker)  # type: ignore[attr-defined]
+# Nothing public tells a thread that a pool keeps waiting from one that is started for its work.
+_POOL_WORKERS: Final = (futures._worker, multiprocessing.pool.worker)  # type: ignore[attr-defined]  # the stubs leave out what is private to the pools
 
 
 class ThreadSpread:
@@ -103,9 +102,9 @@ class _Handovers:
         def start(thread: threading.Thread) -> Any:
             # The workers of a pool wait for work, and each piece brings the counter itself.
             if getattr(thread, "_target", None) not in _POOL_WORKERS:
-                # type: ignore: mypy refuses an assignment to any method. This one is to the one
-                # thread's own attribute, and leaves the class, and so all other threads, alone.
-                thread.run = self._heard(thread.run)  # type: ignore[method-assign]
+                # On this one thread: its class, and so every other thread, is left alone.
+                run = self._heard(thread.run)
+                thread.run = run  # type: ignore[method-assign]  # wrapping it is how the counter follows
             return original(thread)
 
         return start

@@ -63,7 +63,9 @@ class FlopCounter:
             process_memory=self._has_process_memory,
         )
         self._region.__enter__()
-        self._stand_ins.enter_context(stand_ins_for(active_mode()))
+        mode = active_mode()
+        if mode is not None:
+            self._stand_ins.enter_context(stand_ins_for(mode))
         return self
 
     def __exit__(

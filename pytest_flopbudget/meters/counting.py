@@ -18,7 +18,7 @@ from pytest_flopbudget.meters.modules import CallStack
 from pytest_flopbudget.meters.packed import packed_nbytes
 from pytest_flopbudget.meters.plans import Plan, Road, known_plan
 from pytest_flopbudget.meters.storages import Site, StorageLedger
-from pytest_flopbudget.meters.traffic import bytes_moved, nbytes_of, tensors_in
+from pytest_flopbudget.meters.traffic import arguments_in, bytes_moved, nbytes_of, tensors_in
 
 _ORDINARY: Final = frozenset({Tensor, nn.Parameter, nn.Buffer})
 _STRIDED: Final = torch.strided
@@ -33,6 +33,18 @@ _tracing_state: Final = torch._C._get_tracing_state
 _MOST_SHAPES: Final = 4
 """How many distinct argument shapes of an uncounted operator are kept."""
 
+_HANDLERS: Final = {
+    Road.VIEW.value: "_view",
+    Road.COUNT.value: "_count",
+    Road.FREE.value: "_count",
+    Road.UNKNOWN.value: "_count",
+    Road.DECOMPOSE.value: "_take_apart",
+    Road.LOOK_INSIDE.value: "_take_apart",
+    Road.OPAQUE.value: "_look_inside",
+    Road.HIGHER_ORDER.value: "_call_functions",
+}
+"""The method for each road; by value, since hashing a member runs Python."""
+
 Place = str | tuple[str, str]
 """Module path; with source lines, path and line."""
 
@@ -40,18 +52,21 @@ Place = str | tuple[str, str]
 class Row:
     """Running sums of one operator at one place."""
 
-    __slots__ = ("arithmetic", "bytes_moved", "calls", "int_ops", "macs")
+    __slots__ = ("arithmetic", "bytes_moved", "calls", "int_ops", "macs", "site")
 
-    def __init__(self) -> None:
+    def __init__(self, site: Site = ("", "")) -> None:
+        self.site = site
         self.calls = self.arithmetic = self.macs = self.int_ops = self.bytes_moved = 0
 
-    def add(self, other: Row) -> None:
-        """Add another row's sums to these."""
-        self.calls += other.calls
-        self.arithmetic += other.arithmetic
-        self.macs += other.macs
-        self.int_ops += other.int_ops
-        self.bytes_moved += other.bytes_moved
+    def __add__(self, other: Row) -> Row:
+        """The sums of both, at the place of this one."""
+        both = Row(self.site)
+        both.calls = self.calls + other.calls
+        both.arithmetic = self.arithmetic + other.arithmetic
+        both.macs = self.macs + other.macs
+        both.int_ops = self.int_ops + other.int_ops
+        both.bytes_moved = self.bytes_moved + other.bytes_moved
+        return both
 
 
 class Operator:
@@ -68,6 +83,12 @@ class Operator:
         self.is_free = plan.road is Road.FREE
         self.is_trusted = False
         self.rows: dict[Place, Row] = {}
+
+    def row_at(self, place: Place) -> Row:
+        """The sums at a place, which are new there."""
+        path = place if isinstance(place, str) else place[0]
+        row = self.rows[place] = Row((path, self.plan.name))
+        return row
 
 
 class CountingMode(EagerMode):
@@ -88,7 +109,8 @@ class CountingMode(EagerMode):
     ) -> None:
         super().__init__()
         self.calls = calls
-        self.operators: dict[Any, Operator] = {}
+        self.operators: dict[int, Operator] = {}
+        """By the id of the overload, which it holds: asking that for its hash runs Python."""
         self.uncounted: dict[str, tuple[int, list[str]]] = {}
         self.is_open = True
         """Once false, everything passes unseen: for threads that outlive the region."""
@@ -97,22 +119,13 @@ class CountingMode(EagerMode):
         self._current = calls.current
         self._ledger = ledger
         self._lines = lines
+        self._place: Callable[[], Place] = calls.current if lines is None else self._line
         self._count = self._count_all if ledger is not None else self._count_arithmetic
-        self._handlers: dict[Road, Callable[..., Any]] = {
-            Road.VIEW: self._view if ledger is not None else _pass,
-            Road.COUNT: self._count,
-            Road.FREE: self._count,
-            Road.UNKNOWN: self._count,
-            Road.DECOMPOSE: self._take_apart,
-            Road.LOOK_INSIDE: self._take_apart,
-            Road.OPAQUE: self._look_inside,
-            Road.HIGHER_ORDER: self._call_functions,
-        }
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        operator = self.operators.get(func)
+        operator = self.operators.get(id(func))
         if operator is None:
             operator = self._meet(func)
         if types and not _ORDINARY.issuperset(types):
@@ -129,76 +142,57 @@ class CountingMode(EagerMode):
 
     def _meet(self, func: Any) -> Operator:
         plan = known_plan(func)
-        operator = self.operators[func] = Operator(func, plan, self._handlers[plan.road])
+        handle = getattr(self, _HANDLERS[plan.road.value])
+        operator = self.operators[id(func)] = Operator(func, plan, handle)
         return operator
 
     def _count_arithmetic(self, operator: Operator, args: Any, kwargs: Any) -> Any:
         """Run an operator and book its arithmetic alone."""
         place = self._place()
         result = operator.call(*args, **kwargs)
-        row = operator.rows.get(place)
-        if row is None:
-            row = operator.rows[place] = Row()
+        row = operator.rows.get(place) or operator.row_at(place)
         row.calls += 1
-        if not operator.is_free:
-            plan = operator.plan
-            if (
-                plan.per_element is not None
-                and isinstance(result, Tensor)
-                and not kwargs
-                and len(args) <= plan.most_arguments
-                and result.dtype in _REAL
-                and result.layout is _STRIDED
-                and all(arg.layout is _STRIDED for arg in args if isinstance(arg, Tensor))
-            ):
-                row.arithmetic += plan.per_element * result.numel()
-            else:
-                inputs = tensors_in((*args, *kwargs.values()))
-                self._book(operator, row, args, kwargs, result, inputs, tensors_in((result,)))
+        if operator.is_free:
+            return result
+        plan = operator.plan
+        if (
+            plan.per_element is not None
+            and isinstance(result, Tensor)
+            and not kwargs
+            and len(args) <= plan.most_arguments
+            and result.dtype in _REAL
+            and _are_strided(result, *args)
+        ):
+            row.arithmetic += plan.per_element * result.numel()
+        else:
+            inputs, outputs = arguments_in(plan, args, kwargs), tensors_in((result,))
+            is_dense = _are_strided(*inputs, *outputs)
+            self._book(operator, row, args, kwargs, result, inputs, outputs, is_dense)
         return result
 
     def _count_all(self, operator: Operator, args: Any, kwargs: Any) -> Any:
         """Run an operator and book its arithmetic, traffic and storages."""
+        ledger = self._ledger
+        assert ledger is not None  # noqa: S101 - this is the way with one
         place = self._place()
-        inputs = tensors_in(args)
-        if kwargs:
-            inputs += tensors_in(kwargs.values())
+        path = place if type(place) is str else place[0]
+        inputs = arguments_in(operator.plan, args, kwargs)
         if not self.is_shared:
-            stored = self._touch(inputs)
+            stored = ledger.touch(inputs, path)
             result = operator.call(*args, **kwargs)
             self._book_all(operator, place, args, kwargs, result, inputs, stored)
             return result
-        assert self._ledger is not None  # noqa: S101 - this is the way with one
-        lock = self._ledger.lock
+        lock = ledger.lock
         with lock:
-            stored = self._touch(inputs)
+            stored = ledger.touch(inputs, path)
         result = operator.call(*args, **kwargs)
         with lock:
             self._book_all(operator, place, args, kwargs, result, inputs, stored)
         return result
 
-    def _place(self) -> Place:
-        path = self._current()
-        return path if self._lines is None else (path, self._lines.current())
-
-    def _touch(self, inputs: list[Tensor]) -> list[int] | None:
-        """Book the arguments' storages; their ids, or None if some tensor has none."""
-        ledger = self._ledger
-        assert ledger is not None  # noqa: S101 - this is the way with one
-        entries = ledger.entries
-        ids = []
-        try:
-            for tensor in inputs:
-                storage = tensor.untyped_storage()
-                key = id(storage)
-                ids.append(key)
-                if key not in entries:
-                    ledger.touch_storage(tensor, storage, self._current())
-        except (NotImplementedError, RuntimeError):
-            for tensor in inputs:
-                ledger.touch(tensor, self._current())
-            return None
-        return ids
+    def _line(self) -> Place:
+        assert self._lines is not None  # noqa: S101 - this is the way with them
+        return self._current(), self._lines.current()
 
     def _book_all(  # noqa: PLR0913, PLR0917 - one call for each operator, on the hot path
         self,
@@ -213,41 +207,39 @@ class CountingMode(EagerMode):
         plan = operator.plan
         ledger = self._ledger
         assert ledger is not None  # noqa: S101 - this is the way with one
-        row = operator.rows.get(place)
-        if row is None:
-            row = operator.rows[place] = Row()
+        row = operator.rows.get(place) or operator.row_at(place)
         row.calls += 1
-        site = (place if self._lines is None else place[0], plan.name)
         outputs = [result] if isinstance(result, Tensor) else tensors_in((result,))
-        for tensor in outputs:
-            ledger.produce(tensor, site)  # type: ignore[arg-type]  # a path and a name
+        is_dense = ledger.produce(outputs, row.site) and stored is not None
         if plan.reads_all_and_writes_its_result:
-            if stored is None or len(stored) != len(set(stored)) or result is None:
+            if (
+                stored is None
+                or result is None
+                or (len(stored) > 1 and len(stored) != len(set(stored)))
+            ):
                 row.bytes_moved += bytes_moved(plan, args, kwargs, inputs, outputs)
             else:
-                row.bytes_moved += nbytes_of(inputs) + nbytes_of(outputs)
+                row.bytes_moved += nbytes_of([*inputs, *outputs])
         else:
             for position in plan.written:
-                for tensor in tensors_in(args[position : position + 1]):
-                    ledger.produce(tensor, site)  # type: ignore[arg-type]  # the same
+                ledger.produce(tensors_in(args[position : position + 1]), row.site)
             row.bytes_moved += bytes_moved(plan, args, kwargs, inputs, outputs)
         if plan.takes_packages:
             row.bytes_moved += packed_nbytes((*args, *kwargs.values()))
         if operator.is_free:
             return
         if (
-            plan.per_element is not None
-            and stored is not None
+            is_dense
+            and plan.per_element is not None
             and not kwargs
             and len(args) <= plan.most_arguments
             and outputs
             and outputs[0] is result
             and result.dtype in _REAL
-            and result.layout is _STRIDED
         ):
             row.arithmetic += plan.per_element * result.numel()
         else:
-            self._book(operator, row, args, kwargs, result, inputs, outputs)
+            self._book(operator, row, args, kwargs, result, inputs, outputs, is_dense)
 
     def _book(  # noqa: PLR0913, PLR0917 - the whole call, as it is
         self,
@@ -258,32 +250,34 @@ class CountingMode(EagerMode):
         result: Any,
         inputs: list[Tensor],
         outputs: list[Tensor],
+        is_dense: bool,
     ) -> None:
         plan = operator.plan
-        every = [*inputs, *outputs]
-        is_nested = any(tensor.is_nested for tensor in inputs)
+        is_nested = _has_nested(inputs)
         if is_nested and plan.nested_formula is None:
             self._book_parts(operator, row, args, kwargs)
             return
         rule = plan.nested_formula if is_nested else plan.formula
-        if not _SPARSE.isdisjoint([tensor.layout for tensor in every]):
+        if not is_dense and any(tensor.layout in _SPARSE for tensor in (*inputs, *outputs)):
             rule = plan.sparse_formula  # it costs by its non-zeros, not by its shape
         if plan.written_keywords:
             kwargs = {key: v for key, v in kwargs.items() if key not in plan.written_keywords}
         work = None if rule is None else _applied(rule, plan, args, kwargs, result)
-        if work is None and plan.name == "aten._to_dense" and self._is_known(inputs[0]):
-            return
         if work is None:
-            self.note_uncounted(plan.overload, inputs)
+            if plan.name != "aten._to_dense" or not self._is_known(inputs[0]):
+                self.note_uncounted(plan.overload, inputs)
             return
-        row.int_ops += work.int_ops
-        dtypes = {tensor.dtype for tensor in every}
-        if not dtypes.isdisjoint(_FLOATING):
-            row.macs += work.macs
-            row.arithmetic += work.arithmetic
-        elif dtypes != _TRUTH:
+        if isinstance(work, int):
+            macs, arithmetic = 0, work
+        else:
+            macs, arithmetic = work.macs, work.arithmetic
+            row.int_ops += work.int_ops
+        if (outputs and outputs[0].dtype in _REAL) or _are_floating(inputs, outputs):
+            row.macs += macs
+            row.arithmetic += arithmetic
+        elif {tensor.dtype for tensor in (*inputs, *outputs)} != _TRUTH:
             # Integers; truth values alone are logic, and cost no arithmetic.
-            row.int_ops += 2 * work.macs + work.arithmetic
+            row.int_ops += 2 * macs + arithmetic
 
     def _is_known(self, opaque_tensor: Tensor) -> bool:
         """Whether what made this oneDNN tensor was seen, so that nothing is hidden in it.
@@ -310,24 +304,33 @@ class CountingMode(EagerMode):
     def _view(self, operator: Operator, args: Any, kwargs: Any) -> Any:
         """Run an operator that moves no data; book storages that it brings to light."""
         ledger = self._ledger
-        assert ledger is not None  # noqa: S101 - this is the way with one
+        if ledger is None:
+            return operator.call(*args, **kwargs)
         path = self._current()
         if self._lines is not None:
             self._lines.current()  # the view's backward belongs to this line
         # What lift_fresh takes was made from Python numbers just now: it is new.
-        inputs = [] if operator.plan.name == "aten.lift_fresh" else tensors_in(args)
-        site = (path, operator.plan.name)
-        if not self.is_shared:
-            self._touch(inputs)
+        plan = operator.plan
+        inputs = [] if plan.name == "aten.lift_fresh" else tensors_in(args[: plan.tensors_up_to])
+        if self.is_shared:
+            with ledger.lock:
+                stored = ledger.touch(inputs, path)
             result = operator.call(*args, **kwargs)
-            _produce(ledger, result, site)
+            with ledger.lock:
+                self._show(operator, path, result, stored)
             return result
-        with ledger.lock:
-            self._touch(inputs)
+        stored = ledger.touch(inputs, path)
         result = operator.call(*args, **kwargs)
-        with ledger.lock:
-            _produce(ledger, result, site)
+        if stored is None or not plan.returns_views:
+            self._show(operator, path, result, stored)
         return result
+
+    def _show(self, operator: Operator, path: str, result: Any, stored: list[int] | None) -> None:
+        """Book what a view brings to light: often the storage that has just been booked."""
+        ledger = self._ledger
+        assert ledger is not None  # noqa: S101 - this is the way with one
+        if stored is None or not operator.plan.returns_views:
+            ledger.produce(tensors_in((result,)), (path, operator.plan.name))
 
     def _take_apart(self, operator: Operator, args: Any, kwargs: Any) -> Any:
         """Run the kernel that is composed of other operators, which then come here."""
@@ -364,11 +367,11 @@ class CountingMode(EagerMode):
         """Book a call that has run, whose body showed nothing, as one operator."""
         place = self._place()
         if self._ledger is None:
-            operator.rows.setdefault(place, Row()).calls += 1
+            (operator.rows.get(place) or operator.row_at(place)).calls += 1
             self.note_uncounted(operator.plan.overload, inputs)
             return
         with self._ledger.lock if self.is_shared else nullcontext():
-            stored = self._touch(inputs)
+            stored = self._ledger.touch(inputs, self._current())
             self._book_all(operator, place, args, kwargs, result, inputs, stored)
 
     def _booked(self) -> tuple[int, tuple[int, int]]:
@@ -395,10 +398,30 @@ class CountingMode(EagerMode):
         self.uncounted[operator] = (calls + 1, shapes)
 
 
-def _applied(rule: Formula, plan: Plan, args: Any, kwargs: Any, result: Any) -> Work | None:
+def _has_nested(tensors: list[Tensor]) -> bool:
+    for tensor in tensors:  # noqa: SIM110 - a generator costs twice as much, at every operator
+        if tensor.is_nested:
+            return True
+    return False
+
+
+def _are_floating(inputs: list[Tensor], outputs: list[Tensor]) -> bool:
+    """Whether any of the tensors holds real or complex numbers."""
+    return any(tensor.dtype in _FLOATING for tensor in (*inputs, *outputs))
+
+
+def _are_strided(*values: Any) -> bool:
+    """Whether no tensor among the values has another layout, such as a sparse one."""
+    for value in values:  # noqa: SIM110 - a generator costs twice as much, at every operator
+        if isinstance(value, Tensor) and value.layout is not _STRIDED:
+            return False
+    return True
+
+
+def _applied(rule: Formula, plan: Plan, args: Any, kwargs: Any, result: Any) -> Work | int | None:
     """What the formula says. One of ours that fails counts nothing, and so is reported."""
     try:
-        work = rule(*args, **kwargs, out=result)
+        return rule(*args, **kwargs, out=result)
     except Exception as error:
         if not is_taught(plan.name.replace(".", "::", 1)):
             return None  # nothing that runs without the counter fails under it
@@ -406,17 +429,6 @@ def _applied(rule: Formula, plan: Plan, args: Any, kwargs: Any, result: Any) -> 
             f"the formula that was registered for {plan.overload} raised "
             f"{type(error).__name__}: {error}"
         ) from error
-    return Work(arithmetic=work) if isinstance(work, int) else work
-
-
-def _produce(ledger: StorageLedger, result: Any, site: Site) -> None:
-    """Book the storages of what an operator returned."""
-    for tensor in [result] if isinstance(result, Tensor) else tensors_in((result,)):
-        ledger.produce(tensor, site)
-
-
-def _pass(operator: Operator, args: Any, kwargs: Any) -> Any:
-    return operator.call(*args, **kwargs)
 
 
 def _must_desugar(types: Any) -> bool:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from threading import get_ident
 from typing import Any, Final
 
+import torch
 from torch import nn
 
 from pytest_flopbudget.core.measurement import (
@@ -19,7 +20,9 @@ from pytest_flopbudget.core.measurement import (
     Uncounted,
     Value,
 )
+from pytest_flopbudget.meters import eager, module_calls, storages, threads
 from pytest_flopbudget.meters.counting import CountingMode, Row
+from pytest_flopbudget.meters.detours import REGIONS
 from pytest_flopbudget.meters.eager import EagerRegion, written
 from pytest_flopbudget.meters.lines import SourceLines, shortened
 from pytest_flopbudget.meters.modules import CallStack, ModulePaths
@@ -27,8 +30,13 @@ from pytest_flopbudget.meters.storages import Site, StorageLedger
 from pytest_flopbudget.meters.threads import ThreadSpread
 from pytest_flopbudget.meters.weights import Weights
 
+for _part in (threads, storages, module_calls, eager):
+    REGIONS.always(*_part.DETOURS)
+REGIONS.once_loaded(threads.POOLS, threads.detours_of_pools)
+REGIONS.once_loaded(eager.COMPILER, eager.detours_of_compiler)
+REGIONS.once_loaded(eager.COMPILER, module_calls.detours_of_compiled)
+
 _NO_ROW: Final = Row()
-_NO_COUNTS: Final = Counts()
 
 
 class DispatchPass:
@@ -45,49 +53,65 @@ class DispatchPass:
         root = written(root) if root is not None else None
         self._root = root
         self._has_lines = lines
-        self._weights = Weights() if memory else None
-        self._ledger = StorageLedger(self._weights.label) if self._weights else None
-        learn = self._weights.learn if self._weights else _ignore
-        count = self._weights.count if self._weights else _ignore
-        self._paths = ModulePaths(root, on_root=learn, on_root_done=count)
-        self._main = self._mode(self._paths.main)
+        self._has_memory = memory
+        self._weights = Weights()
+        if root is not None:
+            self._weights.expect("", root)
+        self.ledger = StorageLedger(self._weights.labels, self._weights.label) if memory else None
+        self.paths = ModulePaths(
+            root,
+            on_root=self._root_begins,
+            on_root_done=self._root_ends,
+            owner=lambda parameter: self._weights.owner(parameter) or "",
+        )
+        self._main = self._mode(self.paths.main)
         self._modes = {get_ident(): self._main}
         self._all_modes = [self._main]
-        self._threads = ThreadSpread(self._joining)
-        self._eager = EagerRegion()
+        self.threads = ThreadSpread(self._joining)
+        self.eager = EagerRegion()
         self._is_finished = True
 
     def __enter__(self) -> DispatchPass:
         self._modes[get_ident()] = self._main
-        self._paths.start()
-        self._threads.start()
-        self._eager.start()
-        if self._ledger is not None:
-            self._ledger.open()
+        self.paths.start()
+        REGIONS.enter(self)
+        self.eager.start()
         self._main.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._main.__exit__(*exception)
-        self._is_finished = self._threads.is_done
+        self._is_finished = self.threads.is_done
         for mode in self._all_modes:
             mode.is_open = False
-        self._eager.stop()
-        self._threads.stop()
-        self._paths.stop()
-        if self._ledger is not None:
-            self._ledger.close()
-        if self._root is not None and self._weights is not None:
-            # Also when its own call was never seen, as with model.generate.
-            self._weights.count("", self._root)
+        self.eager.stop()
+        REGIONS.leave(self)
+        self.paths.stop()
+        if self.ledger is not None:
+            self.ledger.close()
+        if self._has_memory and self._root is not None and "" not in self.paths.begun:
+            # Its own call was never seen, as with model.generate.
+            self._weights.settle("", self._root, has_changed=True)
 
     @property
     def is_threaded(self) -> bool:
         """Whether the region gave work to other threads."""
         return len(self._all_modes) > 1 or not self._is_finished
 
+    def _root_begins(self, path: str, root: nn.Module) -> None:
+        if self._has_memory or torch.is_grad_enabled():
+            self._weights.learn(path, root)
+        else:
+            self._weights.expect(
+                path, root
+            )  # for the sums of gradients, of which there may be none
+
+    def _root_ends(self, path: str, root: nn.Module, has_changed: bool) -> None:
+        if self._has_memory or torch.is_grad_enabled():
+            self._weights.settle(path, root, has_changed)
+
     def _mode(self, calls: CallStack) -> CountingMode:
-        return CountingMode(calls, self._ledger, SourceLines() if self._has_lines else None)
+        return CountingMode(calls, self.ledger, SourceLines() if self._has_lines else None)
 
     def _joining(self) -> Callable[[], Any]:
         """What work that is now handed to another thread is done within."""
@@ -105,7 +129,7 @@ class DispatchPass:
             # Its own work, or a pool that hands work to the thread that waits for it.
             yield
             return
-        mode = self._mode(self._paths.follow(base))
+        mode = self._mode(self.paths.follow(base))
         mode.is_shared = True
         mode.is_open = self._main.is_open
         self._modes[ident] = mode
@@ -115,7 +139,7 @@ class DispatchPass:
                 yield
         finally:
             del self._modes[ident]
-            self._paths.forget()
+            self.paths.forget()
 
     def measurement(
         self, name: str = "", *, is_partial: bool = False, output: Any = None
@@ -132,7 +156,7 @@ class DispatchPass:
             "macs": total.macs,
             "int_ops": total.int_ops,
         }
-        if self._ledger is not None:
+        if self.ledger is not None:
             moved = total.bytes_moved
             values |= {
                 "bytes_moved": moved,
@@ -141,7 +165,7 @@ class DispatchPass:
                 "activation_memory": total.activation_memory,
             }
         values["ops"] = total.ops
-        if self._weights is not None:
+        if self._has_memory:
             values |= {
                 "params": total.params,
                 "trainable_params": total.trainable_params,
@@ -170,19 +194,14 @@ class DispatchPass:
             yield Uncounted(operator=UNFINISHED, calls=1, shapes=())
 
     def _modules(self) -> Iterator[ModuleSpending]:
-        by_path: dict[str, list[OperatorSpending]] = {path: [] for path in self._paths.called}
+        by_path: dict[str, list[OperatorSpending]] = {path: [] for path in self.paths.called}
         for (path, operator), counts, calls in self._spendings():
             by_path.setdefault(path, []).append(
                 OperatorSpending(operator=operator, calls=calls, counts=counts)
             )
         for path, operators in by_path.items():
-            called = self._paths.called.get(path)
-            yield ModuleSpending(
-                path=path,
-                type=called.type if called else "",
-                calls=called.calls if called else 0,
-                operators=tuple(operators),
-            )
+            kind, calls = self.paths.called.get(path, ("", 0))
+            yield ModuleSpending(path=path, type=kind, calls=calls, operators=tuple(operators))
 
     def _rows(self) -> Iterator[tuple[str, str, str, Row]]:
         """Path, line and operator of every row, of all threads."""
@@ -195,18 +214,15 @@ class DispatchPass:
     def _spendings(self) -> Iterator[tuple[Site, Counts, int]]:
         booked: dict[Site, Row] = {}
         for path, _, operator, row in self._rows():
-            site = path, operator
-            known = booked.get(site)
-            if known is None:
-                known = booked[site] = Row()
-            known.add(row)
-        alive = self._ledger.at_peak() if self._ledger is not None else {}
-        weights = self._weights.by_site if self._weights is not None else {}
-        packed = self._weights.packed if self._weights is not None else {}
+            known = booked.get((path, operator))
+            booked[path, operator] = row if known is None else known + row
+        alive = self.ledger.at_peak() if self.ledger is not None else {}
+        weights = self._weights.by_site if self._has_memory else {}
+        packed = self._weights.packed if self._has_memory else {}
         for site in dict.fromkeys((*booked, *alive, *weights)):
             peak, own = alive.get(site, (0, 0))
             row = booked.get(site, _NO_ROW)
-            owned = weights.get(site, _NO_COUNTS)
+            params, trainable, nbytes = weights.get(site, (0, 0, 0))
             counts = Counts(
                 flops=2 * row.macs + row.arithmetic,
                 macs=row.macs,
@@ -215,9 +231,9 @@ class DispatchPass:
                 ops=row.calls,
                 peak_memory=peak + packed.get(site, 0),
                 activation_memory=own,
-                params=owned.params,
-                trainable_params=owned.trainable_params,
-                model_size=owned.model_size,
+                params=params,
+                trainable_params=trainable,
+                model_size=nbytes,
             )
             yield site, counts, row.calls
 
@@ -240,7 +256,3 @@ def _counts(row: Row) -> Counts:
         bytes_moved=row.bytes_moved,
         ops=row.calls,
     )
-
-
-def _ignore(*_: object) -> None:
-    """Nothing is asked of the weights."""

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import re
 import sys
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import wraps
 from typing import Any, Final
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_HOOK_WARNING: Final = (
-    "ignore",
-    re.compile("Using `torch.compile.module.` when there are global hooks on modules"),
-    UserWarning,
-    None,
-    0,
-)
-"""torch warns of the counter's hooks on modules, which are no business of the code's."""
+from pytest_flopbudget.meters.detours import REGIONS, Detour
+from pytest_flopbudget.meters.module_calls import without_us
+
+COMPILED: Final = "OptimizedModule"
+"""The class of what `torch.compile` wraps around a module."""
+COMPILER: Final = "torch._dynamo.eval_frame"
+"""The module that is loaded where anything was compiled."""
 
 
 def written(module: nn.Module) -> nn.Module:
     """The module that was compiled, or the module itself."""
-    return getattr(module, "_orig_mod", module) if is_compiled(module) else module
-
-
-def is_compiled(module: nn.Module) -> bool:
-    """Whether the module is what `torch.compile` wraps around another."""
-    return type(module).__name__ == "OptimizedModule"
+    is_compiled = type(module).__name__ == COMPILED
+    return getattr(module, "_orig_mod", module) if is_compiled else module
 
 
 @contextmanager
@@ -75,49 +69,57 @@ class EagerRegion:
     """
 
     def __init__(self) -> None:
-        self._exits = ExitStack()
+        self._stance: Any = None
 
     def start(self) -> None:
         """Begin to run things as they are written."""
-        warnings.filters.insert(0, _HOOK_WARNING)  # type: ignore[attr-defined]  # a list, not a sequence
-        self._exits.callback(_remove, warnings.filters, _HOOK_WARNING)
-        if "torch._dynamo.eval_frame" in sys.modules:
-            self._force_eager()
-            return
-        original = torch.compile
-        torch.compile = self._first_use_of(original)  # put back by stop
-        self._exits.callback(setattr, torch, "compile", original)
+        if COMPILER in sys.modules:
+            self.compiler_is_there()
 
     def stop(self) -> None:
         """Put things back."""
-        self._exits.close()
+        if self._stance is not None:
+            self._stance.__exit__(None, None, None)
+            self._stance = None
 
-    def _force_eager(self) -> None:
-        self._exits.enter_context(torch.compiler.set_stance("force_eager"))
-        import torch._higher_order_ops.utils as graphs
-
-        original = getattr(graphs, "_hop_compile_and_call", None)
-        if original is None:
-            return  # a torch that does it in another way
-
-        def with_compiler(*args: Any, **kwargs: Any) -> Any:
-            with torch.compiler.set_stance("default"):
-                return original(*args, **kwargs)
-
-        graphs._hop_compile_and_call = with_compiler  # put back by stop
-        self._exits.callback(setattr, graphs, "_hop_compile_and_call", original)
-
-    def _first_use_of(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def compile_(*args: Any, **kwargs: Any) -> Any:
-            torch.compile = original
-            compiled = original(*args, **kwargs)
-            self._force_eager()
-            return compiled
-
-        return compile_
+    def compiler_is_there(self) -> None:
+        """Have the compiler do nothing, from now on."""
+        if self._stance is None:
+            self._stance = torch.compiler.set_stance("force_eager")  # until its exit
 
 
-def _remove(filters: Any, entry: Any) -> None:
-    # Whoever replaced all filters meanwhile has taken ours with them.
-    if entry in filters:
-        filters.remove(entry)
+def _compiling(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Around `torch.compile`, whose first use loads the compiler."""
+
+    @wraps(original)
+    def compile_(model: Any = None, *args: Any, **kwargs: Any) -> Any:
+        # `module.compile()` hands over the method of its call, which lasts longer than the region.
+        compiled = original(without_us(model), *args, **kwargs)
+        REGIONS.look()
+        for region in REGIONS.open:
+            region.eager.compiler_is_there()
+        return compiled
+
+    return compile_
+
+
+def _with_compiler(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Around what higher-order operators have the compiler do."""
+
+    def compile_and_call(*args: Any, **kwargs: Any) -> Any:
+        with torch.compiler.set_stance("default"):
+            return original(*args, **kwargs)
+
+    return compile_and_call
+
+
+DETOURS: Final = (Detour(torch, "compile", _compiling),)
+
+
+def detours_of_compiler() -> tuple[Detour, ...]:
+    """Those in torch's compiler, once `COMPILER` is loaded."""
+    import torch._higher_order_ops.utils as graphs
+
+    # Another torch may do it in another way.
+    name = "_hop_compile_and_call"
+    return (Detour(graphs, name, _with_compiler),) if hasattr(graphs, name) else ()

@@ -6,7 +6,7 @@ import weakref
 from itertools import product
 from typing import Any
 
-from torch import Tensor, strided
+from torch import Tensor
 
 from pytest_flopbudget.meters.packed import stored_nbytes
 from pytest_flopbudget.meters.storages import storage_of
@@ -20,19 +20,16 @@ class SeenMemory:
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[weakref.ref[Any], list[_Interval]]] = {}
+        """By the id of the reference, which is kept: it stands for one storage alone."""
 
-    def add_whole(self, tensor: Tensor) -> int:
-        """The bytes of what nearly every parameter is: alone in its storage, in one piece.
+    def add_whole(self, ref: weakref.ref[Any], nbytes: int) -> int:
+        """Bytes of a storage, given by a weak reference, that were not seen before; now all are.
 
-        0 for any other tensor, of which nothing is noted then.
+        The reference has no callback, so that it is the same for one storage at all times.
         """
-        if tensor.layout is not strided or tensor.is_nested or tensor.is_quantized:
-            return 0
-        storage = tensor.untyped_storage()
-        key, nbytes = storage._cdata, tensor.nbytes
-        if key in self._seen or nbytes != storage.nbytes() or not tensor.is_contiguous():
-            return 0
-        self._seen[key] = (weakref.ref(storage), [(0, nbytes)])
+        if id(ref) in self._seen:
+            return self._add(ref, [(0, nbytes)])
+        self._seen[id(ref)] = (ref, [(0, nbytes)])
         return nbytes
 
     def add(self, tensor: Tensor) -> int:
@@ -41,14 +38,14 @@ class SeenMemory:
         A tensor without a storage that can be told is seen as a whole.
         """
         storage = storage_of(tensor)
-        holder: Any = tensor if storage is None else storage
-        key: int = id(tensor) if storage is None else storage._cdata
-        ref, known = self._seen.get(key, (None, []))
-        if ref is None or ref() is not holder:
-            known = []  # its address was that of another one, which is gone
-        wanted = [(0, stored_nbytes(tensor))] if storage is None else list(_intervals(tensor))
+        if storage is None:
+            return self._add(weakref.ref(tensor), [(0, stored_nbytes(tensor))])
+        return self._add(weakref.ref(storage), list(_intervals(tensor)))
+
+    def _add(self, ref: weakref.ref[Any], wanted: list[_Interval]) -> int:
+        known = self._seen.get(id(ref), (ref, []))[1]
         union = _union([*known, *wanted])
-        self._seen[key] = (weakref.ref(holder), union)
+        self._seen[id(ref)] = (ref, union)
         return _length(union) - _length(known)
 
 

@@ -4,44 +4,31 @@ from __future__ import annotations
 
 import weakref
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import cache
 from threading import get_ident
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
 
-from pytest_flopbudget.meters.eager import is_compiled, untraced
-from pytest_flopbudget.meters.storages import Site
-from pytest_flopbudget.meters.weights import dotted, owned_and_lazy
+from pytest_flopbudget.meters.eager import COMPILED
+from pytest_flopbudget.meters.weights import dotted
 
 _current_node: Final[Any] = torch._C._current_autograd_node
 _next_sequence_nr: Final[Any] = torch._C._autograd._get_sequence_nr
-_tracing_state: Final[Any] = torch._C._get_tracing_state
 _ACCUMULATE: Final = (1 << 64) - 1
 """The sequence number of every AccumulateGrad node."""
+_FEW: Final = 24
+"""How many children of a module are looked at one after the other."""
 
 
-@dataclass(slots=True)
-class ModuleCalls:
-    """One path that was called."""
+_Frame: TypeAlias = tuple[str, nn.Module, int | None]
+"""One module call in progress: path, module, and the autograd node inside which it began.
 
-    type: str
-    calls: int = 0
-
-
-class _Frame(NamedTuple):
-    """One module call in progress."""
-
-    path: str
-    module: weakref.ref[nn.Module]
-    backward_nr: int | None
-    """The autograd node inside which the call began, as when a checkpoint is recomputed."""
+There is one where a checkpoint is recomputed.
+"""
+_NO_FRAME: Final = ("", None, None)
 
 
 class CallStack:
@@ -67,29 +54,19 @@ class CallStack:
         if node is None:
             return self.path
         number = node._sequence_nr()
-        if self.frames and self.frames[-1].backward_nr == number:
+        if self.frames and self.frames[-1][2] == number:
             return self.path
         if number == _ACCUMULATE:
             return self._owner(node)
         return self._switch_paths[bisect_right(self._switch_nrs, number) - 1]
 
-    def push(self, path: str, module: nn.Module, node: Any) -> None:
-        """Note that a call has begun, inside this node of autograd's or none."""
-        number = None if node is None else node._sequence_nr()
-        self.frames.append(_Frame(path, weakref.ref(module), number))
-        self.switch(path)
-
     def pop(self, module: nn.Module) -> bool:
         """Note that the module's call is over; false when it began before the region."""
         frames = self.frames
-        if frames and frames[-1].module() is module:
-            frames.pop()
-        elif any(frame.module() is module for frame in frames):
-            while frames.pop().module() is not module:
-                pass  # calls that a raising hook of the user's own left open
-        else:
+        if not frames or frames[-1][1] is not module:
             return False
-        self.switch(frames[-1].path if frames else self.base)
+        frames.pop()
+        self.switch(frames[-1][0] if frames else self.base)
         return True
 
     def switch(self, path: str) -> None:
@@ -119,42 +96,39 @@ class ModulePaths:
         self,
         root: nn.Module | None = None,
         *,
-        on_root: Callable[[list[tuple[Site, Tensor]]], None],
-        on_root_done: Callable[[str, nn.Module], None],
+        on_root: Callable[[str, nn.Module], None],
+        on_root_done: Callable[[str, nn.Module, bool], None],
+        owner: Callable[[Tensor], str],
     ) -> None:
-        """What hears of roots.
+        """What hears of roots, and what knows whose a parameter is.
 
-        on_root: of what a new one owns; on_root_done: of each, when it first ran.
+        on_root: called as the first call of one begins; on_root_done: as that call ends, with
+        whether a module, a parameter or a buffer was registered meanwhile.
+        owner: the path of the module that owns a parameter.
         """
-        self.called: dict[str, ModuleCalls] = {}
+        self.called: dict[str, tuple[str, int]] = {}
+        """The class name of the module at each path that was called, and how often it was."""
         self._on_root = on_root
         self._on_root_done = on_root_done
+        self._owner_of = owner
+        self.begun: dict[str, int] = {}
+        """The roots whose first call has begun, each with how much was registered until then."""
         self._done: set[str] = set()
-        self._lazy: set[str] = set()
+        self._registrations = 0
         self._roots: list[tuple[str, weakref.ref[nn.Module]]] = []
         self._names: dict[int, tuple[weakref.ref[nn.Module], dict[int, str]]] = {}
-        self._children: dict[
-            int, tuple[weakref.ref[nn.Module], dict[int, tuple[Any, str, str]]]
-        ] = {}
-        self._owners: dict[int, tuple[weakref.ref[Any], str]] = {}
+        self._children: dict[int, tuple[weakref.ref[nn.Module], dict[int, str]]] = {}
         self.main = CallStack("", self._owner)
         self._stacks: dict[int, CallStack] = {}
-        self._handles: list[Any] = []
         if root is not None:
             self._add_root(root)
 
     def start(self) -> None:
         """Begin to follow the calls of this thread."""
         self._stacks[get_ident()] = self.main
-        self._handles = [
-            register_module_forward_pre_hook(self._before),
-            register_module_forward_hook(self._after, always_call=True),
-        ]
 
     def stop(self) -> None:
         """Follow no more calls; what was learnt stays."""
-        for handle in self._handles:
-            handle.remove()
         self._stacks.clear()
 
     def follow(self, base: str) -> CallStack:
@@ -172,61 +146,59 @@ class ModulePaths:
         return [(path, module) for path, ref in self._roots if (module := ref()) is not None]
 
     def _owner(self, node: Any) -> str:
-        variable = node.variable
-        ref, path = self._owners.get(id(variable), (None, ""))
-        return path if ref is not None and ref() is variable else ""
+        return self._owner_of(node.variable)
 
-    def _stack(self, node: Any) -> CallStack | None:
-        stack = self._stacks.get(get_ident())
-        return self.main if stack is None and node is not None else stack
+    def registered(self) -> None:
+        """Some module has been given a parameter, a buffer or a module."""
+        self._registrations += 1
 
-    def _before(self, module: nn.Module, _args: Any) -> None:
-        if _tracing_state() is None:
-            self._begin(module)
-        else:
-            with untraced():
-                self._begin(module)
-
-    def _begin(self, module: nn.Module) -> None:
+    def begin(self, module: nn.Module) -> None:
+        """A module's call begins."""
+        kind = type(module).__name__
         node = _current_node()
-        stack = self._stack(node)
-        if stack is None or is_compiled(module):
+        stack = self._stacks.get(get_ident())
+        if stack is None:
+            if node is None:
+                return
+            stack = self.main
+        if kind == COMPILED:
             return
-        path = self._path_of(module, stack)
-        stack.push(path, module, node)
-        entry = self.called.get(path)
-        if entry is None:
-            entry = self.called[path] = ModuleCalls(type(module).__name__)
-        entry.calls += 1
-
-    def _after(self, module: nn.Module, _args: Any, _output: Any) -> None:
-        if _tracing_state() is None:
-            self._end(module)
+        # What nearly every call is: that of a child of the module in progress.
+        above, holder, _ = stack.frames[-1] if stack.frames else _NO_FRAME
+        name = None if holder is None else self._name_in(holder, module)
+        if name is not None:
+            path = f"{above}.{name}" if above else name
         else:
-            with untraced():
-                self._end(module)
+            path = self._path_of(module, stack)
+            self._begin_root(path, module)
+        stack.frames.append((path, module, None if node is None else node._sequence_nr()))
+        stack.switch(path)
+        known = self.called.get(path)
+        self.called[path] = (kind, 1) if known is None else (known[0], known[1] + 1)
 
-    def _end(self, module: nn.Module) -> None:
-        stack = self._stacks.get(get_ident()) or self._stack(_current_node())
-        if stack is None or not stack.pop(module):
-            return
-        if stack.frames and len(self._done) == len(self._roots):
+    def end(self, module: nn.Module) -> None:
+        """A module's call is over, also when it raised."""
+        stack = self._stacks.get(get_ident())
+        if stack is None:
+            if _current_node() is None:
+                return
+            stack = self.main
+        if not stack.pop(module) or (stack.frames and len(self._done) == len(self._roots)):
             return
         for path, root in self._roots:
             if root() is module and path not in self._done:
                 self._done.add(path)
-                if path in self._lazy:
-                    # Again, since lazy parameters have come to be only now.
-                    self._learn_owners(path, module)
-                self._on_root_done(path, module)
+                self._on_root_done(path, module, self.begun.get(path) != self._registrations)
+
+    def _begin_root(self, path: str, module: nn.Module) -> None:
+        """Tell of a root's first call, where this is one."""
+        if path not in self.begun and any(
+            path == known and root() is module for known, root in self._roots
+        ):
+            self.begun[path] = self._registrations
+            self._on_root(path, module)
 
     def _path_of(self, module: nn.Module, stack: CallStack) -> str:
-        if stack.frames:
-            # What nearly every call is: that of a child of the module in progress.
-            frame = stack.frames[-1]
-            above = frame.module()
-            if above is not None and (child := self._child(above, module)) is not None:
-                return dotted(frame.path, child)
         learnt = list(self._names)
         path = self._search(module, stack)
         if path is None and learnt:
@@ -239,33 +211,42 @@ class ModulePaths:
 
     def _search(self, module: nn.Module, stack: CallStack) -> str | None:
         """The path of `module` below the modules in progress, the inner first, or a root."""
-        for frame in reversed(stack.frames):
-            above = frame.module()
-            if above is None:
-                continue
-            child = self._child(above, module)
-            if child is not None:
-                return dotted(frame.path, child)
-            if (path := self._below(frame.path, above, module)) is not None:
+        for frame_path, above, _ in reversed(stack.frames):
+            name = self._name_in(above, module)
+            if name is not None:
+                return dotted(frame_path, name)
+            if (path := self._below(frame_path, above, module)) is not None:
                 return path
         for root_path, root in self.roots:
             if (path := self._below(root_path, root, module)) is not None:
                 return path
         return None
 
-    def _child(self, above: nn.Module, module: nn.Module) -> str | None:
-        """The name of `module` when it is a child of `above`, which is what most calls are to."""
+    def _name_in(self, above: nn.Module, module: nn.Module) -> str | None:
+        """The name of `module` as a child of `above`, or in a list or dict of modules of its.
+
+        Of one that stands in two places, that of the first.
+        """
+        if len(above._modules) > _FEW and (key := self._key_among_many(above, module)) is not None:
+            return key
+        children: dict[str, Any] = above._modules
+        for key, child in children.items():
+            if child is module:
+                return key
+            if child is not None and child._modules and _is_list(child.__class__):
+                name = self._name_in(child, module)
+                if name is not None:
+                    return f"{key}.{name}"
+        return None
+
+    def _key_among_many(self, above: nn.Module, module: nn.Module) -> str | None:
+        """The name of a child where looking at one after the other would take long."""
         known = self._children.get(id(above))
         if known is None or known[0]() is not above:
-            children = {
-                id(child): (holder, key, name) for holder, key, name, child in _children(above)
-            }
+            children = {id(child): key for key, child in reversed(above._modules.items())}
             known = self._children[id(above)] = (weakref.ref(above), children)
-        found = known[1].get(id(module))
-        if found is None:
-            return None
-        holder, key, name = found
-        return name if holder._modules.get(key) is module else None
+        key = known[1].get(id(module))
+        return key if key is not None and above._modules.get(key) is module else None
 
     def _below(self, path: str, above: nn.Module, module: nn.Module) -> str | None:
         """The path of `module` when it is `above` or lies below it."""
@@ -294,35 +275,13 @@ class ModulePaths:
             path = f"{type(module).__name__}#{number}"
             number += 1
         self._roots.append((path, weakref.ref(module)))
-        self._learn_owners(path, module)
         return path
 
-    def _learn_owners(self, root_path: str, root: nn.Module) -> None:
-        """Note which module owns each parameter of the root, for its gradient."""
-        owned, has_lazy = owned_and_lazy(root_path, root)
-        for (path, _), tensor in owned:
-            known = self._owners.get(id(tensor))
-            if known is None or known[0]() is not tensor:
-                # Unknown, or at the address of another one, which is gone.
-                self._owners[id(tensor)] = (weakref.ref(tensor), path)
-        if has_lazy:
-            self._lazy.add(root_path)
-        self._on_root(owned)
 
-
-def _children(
-    above: nn.Module, holder: nn.Module | None = None, prefix: str = ""
-) -> Iterator[tuple[nn.Module, str, str, nn.Module]]:
-    """Holder, key, dotted name and module of each child; those in lists and dicts as well.
-
-    Of one that stands in two places the first comes last, so that it is what is kept.
-    """
-    holder = above if holder is None else holder  # an empty list of modules is false
-    for key, child in reversed(holder._modules.items()):
-        if child is not None:
-            if isinstance(child, nn.ModuleList | nn.ModuleDict):
-                yield from _children(above, child, f"{prefix}{key}.")
-            yield holder, key, prefix + key, child
+@cache
+def _is_list(kind: type) -> bool:
+    """Whether modules of this kind hold others in a row, which are called one by one too."""
+    return issubclass(kind, nn.ModuleList | nn.ModuleDict | nn.Sequential)
 
 
 def _is_at(above: nn.Module, name: str, module: nn.Module) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -77,6 +78,12 @@ class Plan:
     """With how many positional arguments, and no keywords, `per_element` holds."""
     reads_all_and_writes_its_result: bool = False
     """Whether every argument is read whole, and nothing but the result is written."""
+    tensors_up_to: int | None = None
+    """Before which positional argument all tensors stand; None where it is not known."""
+    has_tensor_keywords: bool = True
+    """Whether a keyword argument may be a tensor."""
+    returns_views: bool = False
+    """Whether all that it returns shows an argument's storage."""
 
 
 _LOOKED_INSIDE: Final = frozenset(
@@ -141,6 +148,12 @@ _COMPUTE_THEMSELVES: Final = (
 """Composites that call no operator for their work: their formulas stand, where they are seen."""
 _REAL_OF_COMPLEX: Final = frozenset({"aten::abs", "aten::angle"})
 """Element-wise operators whose real result may come of complex numbers, at another cost."""
+_WRAPPED: Final = re.compile(r"^(Optional\[|List\[)*")
+_PLAIN_TYPES: Final = frozenset(
+    {"int", "float", "bool", "number", "complex", "str", "Device", "Generator", "Stream"}
+    | {"SymInt", "SymFloat", "SymBool"}
+)
+"""Types of a schema that are no tensors."""
 _VIEWS_BY_HAND: Final = frozenset(
     {
         "aten::_unsafe_view",
@@ -166,17 +179,19 @@ def has_kernel(operator: OpOverload, key: Any) -> bool:
     return is_known and torch._C._dispatch_has_kernel_for_dispatch_key(name, key)
 
 
-_KNOWN: Final[dict[Any, tuple[int, Plan]]] = {}
-"""Plans that were made, each with the state of the registry that it was made of."""
+_KNOWN: Final[dict[int, tuple[Any, int, Plan]]] = {}
+"""Plans that were made, by the id of the operator, which is kept: its hash would run Python.
+
+Each with its operator and the state of the registry that it was made of.
+"""
 
 
 def known_plan(func: Any) -> Plan:
     """The plan of an operator, made anew only after a formula has been registered."""
-    state, plan = _KNOWN.get(func, (-1, None))
-    if plan is None or state != registry.state():
-        plan = plan_for(func)
-        _KNOWN[func] = (registry.state(), plan)
-    return plan
+    known = _KNOWN.get(id(func))
+    if known is None or known[1] != registry.state():
+        known = _KNOWN[id(func)] = (func, registry.state(), plan_for(func))
+    return known[2]
 
 
 def plan_for(func: Any) -> Plan:
@@ -197,6 +212,8 @@ def plan_for(func: Any) -> Plan:
     is_read_modify = name not in _OVERWRITES
     returns_what_it_writes = written == (0,) and is_read_modify and len(schema.returns) == 1
     per_element, most_arguments = _per_element(name)
+    is_tensor = [not _is_without_tensors(argument.type) for argument in schema.arguments]
+    positional = [a and not b.kwarg_only for a, b in zip(is_tensor, schema.arguments, strict=True)]
     nested = nested_formula_for(name)
     road = _road(func, name, formula or sparse or nested, bool(marked))
     parts_key, nested_parts_key = _parts_keys(func, name, road)
@@ -219,7 +236,20 @@ def plan_for(func: Any) -> Plan:
         reads_all_and_writes_its_result=(
             not written_keywords and name not in _PICKS and (not written or returns_what_it_writes)
         ),
+        tensors_up_to=max((at for at, holds in enumerate(positional, 1) if holds), default=0),
+        has_tensor_keywords=is_tensor != positional,
+        returns_views=(
+            not marked
+            and name not in _VIEWS_BY_HAND
+            and all(result.alias_info is not None for result in schema.returns)
+        ),
     )
+
+
+def _is_without_tensors(kind: Any) -> bool:
+    """Whether values of this type of a schema's are no tensors and hold none."""
+    name = _WRAPPED.sub("", str(kind)).rstrip("]")
+    return name in _PLAIN_TYPES
 
 
 def _parts_keys(func: OpOverload, name: str, road: Road) -> tuple[Any, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import Measurement, Samples, Value
-from pytest_flopbudget.meters.counting import CountingMode, Place
+from pytest_flopbudget.meters.counting import CountingMode
 from pytest_flopbudget.meters.dispatch import DispatchPass
 from pytest_flopbudget.meters.modules import CallStack
 from pytest_flopbudget.meters.randomness import preserved_random_state
@@ -124,16 +124,16 @@ class _DtypePass(DispatchPass):
 class _DtypeMode(CountingMode):
     """Books each operator at the dtype of its arguments."""
 
-    _dtype = _NONE
+    def __init__(self, calls: CallStack) -> None:
+        super().__init__(calls)
+        self._dtype = _NONE
+        self._place = lambda: self._dtype
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         self._dtype = _dtype_of((*args, *(kwargs or {}).values()))
         return super().__torch_dispatch__(func, types, args, kwargs)
-
-    def _place(self) -> Place:
-        return self._dtype
 
 
 def _dtype_of(values: tuple[Any, ...]) -> str:

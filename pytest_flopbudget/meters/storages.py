@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import torch
 from torch import Tensor
+
+from pytest_flopbudget.meters.detours import REGIONS, Detour
 
 Site = tuple[str, str]
 """Module path and operator, or `parameter`, `buffer` or `input` for what was there before."""
@@ -17,8 +19,22 @@ PARAMETER: Final = "parameter"
 BUFFER: Final = "buffer"
 INPUT: Final = "input"
 
-_Entry: TypeAlias = tuple["weakref.ref[torch.UntypedStorage]", int, Site, bool]
-"""One storage that is alive: itself, its bytes, who made it, and whether the region did."""
+
+class _Storage(weakref.ref["torch.UntypedStorage"]):
+    """A storage that the region allocated: its bytes, and who made it."""
+
+    __slots__ = ("nbytes", "site")
+
+    nbytes: int
+    site: Site
+    is_own = True
+
+
+class _Earlier(_Storage):
+    """A storage that was there before the region."""
+
+    __slots__ = ()
+    is_own = False
 
 
 def storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
@@ -49,6 +65,11 @@ def parts_of(tensor: Tensor) -> list[Tensor]:
     return []
 
 
+def _stored(tensors: list[Tensor]) -> list[Tensor]:
+    """Those of the tensors that have a storage."""
+    return [tensor for tensor in tensors if storage_of(tensor) is not None]
+
+
 class StorageLedger:
     """Books each storage once, however many tensors view it, until it dies.
 
@@ -58,77 +79,108 @@ class StorageLedger:
     its change of size, also when no operator makes it.
     """
 
-    def __init__(self, label: Callable[[Tensor, torch.UntypedStorage], Site | None]) -> None:
-        """`label` tells whose parameter or buffer a tensor's storage is, where that is known."""
-        self._label = label
-        self.entries: dict[int, _Entry] = {}
-        """By the id of the storage's Python object, which lives as long as the storage."""
-        self._keys: dict[int, int] = {}
-        self._opaque: dict[int, weakref.ref[Tensor]] = {}
-        self._alive = 0
-        self._own_alive = 0
-        self.peak = 0
-        """The most bytes alive at one time."""
-        self.own_peak = 0
-        """The bytes of that moment which the region allocated."""
-        self._events: list[tuple[Site, int, bool]] = []
-        self._peak_at = 0
-        self._before: dict[Site, int] = {}
-        self._is_open = False
-        self._on_death = self._died  # bound once
-        self.lock = threading.RLock()
-        """To be held while booking when several threads do."""
+    lock = threading.RLock()
+    """To be held while booking when several threads do; one for all ledgers, as they are many."""
 
-    def open(self) -> None:
-        """Begin to hear of deaths and of changes of size."""
-        self._is_open = True
-        _RESIZES.hear(self._resized)
+    def __init__(
+        self,
+        labels: Mapping[int, tuple[Any, ...]],
+        label: Callable[[Tensor, torch.UntypedStorage], Site | None],
+    ) -> None:
+        """Whose parameter or buffer a storage is.
+
+        labels: by the id of the storage, a weak reference to it and whose it is, where that is
+        known. label: is asked for what is not there.
+        """
+        self._labels = labels
+        self._label = label
+        self._entries: dict[int, _Storage] = {}
+        """By the id of the storage's Python object, which lives as long as the storage.
+
+        One that has died stays until another one is at its address.
+        """
+        self._opaque: dict[int, weakref.ref[Tensor]] = {}
+        self._events: list[tuple[Site, int, bool] | _Storage] = []
+        """Every change of what is alive, in order: whose, by how many bytes, of the region.
+
+        A storage stands for its death: the list's own `append` hears of it, and no Python runs.
+        """
+        self._on_death: Any = self._events.append
+        self._before: list[tuple[Site, int]] = []
+        """Whose storages were there before, and their bytes when they were first seen."""
 
     def close(self) -> None:
         """Book nothing more, and let go of what is still alive."""
-        self._is_open = False
-        _RESIZES.forget(self._resized)
-        self.entries.clear()
-        self._keys.clear()
+        self._entries.clear()
 
-    def touch(self, tensor: Tensor, path: str) -> None:
-        """Book an argument's storage, if it is new, as one that was there before."""
-        for part in parts_of(tensor):
-            storage = storage_of(part)
-            if storage is not None and id(storage) not in self.entries:
-                self.touch_storage(tensor, storage, path)
+    def touch(self, tensors: list[Tensor], path: str) -> list[int] | None:
+        """Book the arguments' storages, those that are new as ones that were there before.
 
-    def touch_storage(self, tensor: Tensor, storage: torch.UntypedStorage, path: str) -> None:
-        """Book an argument's storage, which is not booked yet, as one that was there before."""
-        self.enter_before(storage, self._label(tensor, storage) or (path, INPUT))
-
-    def enter_before(self, storage: torch.UntypedStorage, site: Site) -> None:
-        """Book a storage that was there before the region."""
-        nbytes = storage.nbytes()
-        self._enter(storage, nbytes, site, is_own=False)
-        # It was alive at every earlier moment too, so every one of them was higher.
-        self._before[site] = self._before.get(site, 0) + nbytes
-        self._alive += nbytes
-        self.peak += nbytes
-
-    def produce(self, tensor: Tensor, site: Site) -> None:
-        """Book a result's storage, if it is new, as allocated here; note a new size."""
+        Returns their ids, or None if some tensor has none.
+        """
+        entries, labels = self._entries, self._labels
+        ids = []
         try:
-            storage = tensor.untyped_storage()
+            for tensor in tensors:
+                storage = tensor.untyped_storage()
+                key = id(storage)
+                ids.append(key)
+                entry = entries.get(key)
+                if entry is None or entry() is not storage:
+                    known = labels.get(key)
+                    if known is not None and known[0]() is storage:
+                        site = known[1]
+                    else:
+                        site = self._label(tensor, storage) or (path, INPUT)
+                    nbytes = storage.nbytes()
+                    entry = entries[key] = _Earlier(storage, self._on_death)
+                    entry.site = site
+                    entry.nbytes = nbytes
+                    # It was alive at every earlier moment too, so every one of them was higher.
+                    self._before.append((site, nbytes))
         except (NotImplementedError, RuntimeError):
-            parts = [part for part in parts_of(tensor) if part is not tensor]
-            for part in parts:
-                self.produce(part, site)
-            if not parts:
-                self._opaque[id(tensor)] = weakref.ref(tensor)
-            return
-        nbytes = storage.nbytes()
-        entry = self.entries.get(id(storage))
-        if entry is None:
-            self._enter(storage, nbytes, site, is_own=True)
-            self._change(site, nbytes, True)
-        elif entry[1] != nbytes:
-            self._resized(storage)
+            for tensor in tensors:
+                self.touch(_stored(parts_of(tensor)), path)
+            return None
+        return ids
+
+    def produce(self, tensors: list[Tensor], site: Site) -> bool:
+        """Book the results' storages, those that are new as allocated here; note a new size.
+
+        False if some tensor has no storage of its own.
+        """
+        entries = self._entries
+        try:
+            for tensor in tensors:
+                storage = tensor.untyped_storage()
+                nbytes = storage.nbytes()
+                key = id(storage)
+                entry = entries.get(key)
+                if entry is None or entry() is not storage:
+                    entry = entries[key] = _Storage(storage, self._on_death)
+                    entry.site = site
+                    entry.nbytes = nbytes
+                    self._events.append((site, nbytes, True))
+                elif entry.nbytes != nbytes:
+                    self.resized(storage)
+        except (NotImplementedError, RuntimeError):
+            for tensor in tensors:
+                parts = parts_of(tensor)
+                if not parts:
+                    self._opaque[id(tensor)] = weakref.ref(tensor)
+                self.produce(_stored(parts), site)
+            return False
+        return True
+
+    def resized(self, storage: torch.UntypedStorage) -> None:
+        """Book a change of size, also one that no operator makes."""
+        with self.lock:
+            entry = self._entry(storage)
+            if entry is None:
+                return  # no operator has touched it yet
+            nbytes = storage.nbytes()
+            self._events.append((entry.site, nbytes - entry.nbytes, entry.is_own))
+            entry.nbytes = nbytes
 
     def has_produced(self, tensor: Tensor) -> bool:
         """Whether this tensor without a storage was the result of an operator that was seen."""
@@ -136,76 +188,48 @@ class StorageLedger:
         return ref is not None and ref() is tensor
 
     def at_peak(self) -> dict[Site, tuple[int, int]]:
-        """Bytes alive at the peak by site, and the part of them that the region allocated."""
-        alive = dict(self._before)
+        """Bytes alive at the peak by site, and the part of them that the region allocated.
+
+        The peak is the moment at which the most bytes were alive, and of several such moments
+        the first at which the most of them were the region's.
+        """
+        now = most = own_now = own_most = at = 0
+        events = [
+            (event.site, -event.nbytes, event.is_own) if isinstance(event, _Storage) else event
+            for event in self._events
+        ]
+        for number, (_, change, is_own) in enumerate(events, 1):
+            now += change
+            if is_own:
+                own_now += change
+            if now > most or (now == most and own_now > own_most):
+                most, own_most, at = now, own_now, number
+        alive: dict[Site, int] = {}
+        for site, nbytes in self._before:
+            alive[site] = alive.get(site, 0) + nbytes
         own: dict[Site, int] = {}
-        for site, change, is_own in self._events[: self._peak_at]:
+        for site, change, is_own in events[:at]:
             alive[site] = alive.get(site, 0) + change
             if is_own:
                 own[site] = own.get(site, 0) + change
         return {site: (nbytes, own.get(site, 0)) for site, nbytes in alive.items() if nbytes}
 
-    def _enter(self, storage: Any, nbytes: int, site: Site, *, is_own: bool) -> None:
-        ref = weakref.ref(storage, self._on_death)
-        key = id(storage)
-        self.entries[key] = (ref, nbytes, site, is_own)
-        self._keys[id(ref)] = key
-
-    def _died(self, ref: weakref.ref[torch.UntypedStorage]) -> None:
-        if not self._is_open:
-            return
-        with self.lock:
-            key = self._keys.pop(id(ref))
-            _, nbytes, site, is_own = self.entries.pop(key)
-            self._change(site, -nbytes, is_own)
-
-    def _resized(self, storage: torch.UntypedStorage) -> None:
-        with self.lock:
-            entry = self.entries.get(id(storage))
-            if entry is None:
-                return  # no operator has touched it yet
-            ref, before, site, is_own = entry
-            nbytes = storage.nbytes()
-            self.entries[id(storage)] = (ref, nbytes, site, is_own)
-            self._change(site, nbytes - before, is_own)
-
-    def _change(self, site: Site, change: int, is_own: bool) -> None:
-        self._events.append((site, change, is_own))
-        self._alive = alive = self._alive + change
-        if is_own:
-            self._own_alive += change
-        if alive > self.peak or (alive == self.peak and self._own_alive > self.own_peak):
-            self.peak, self.own_peak = alive, self._own_alive
-            self._peak_at = len(self._events)
+    def _entry(self, storage: torch.UntypedStorage) -> _Storage | None:
+        entry = self._entries.get(id(storage))
+        return entry if entry is not None and entry() is storage else None
 
 
-class _Resizes:
-    """Tells of every `UntypedStorage.resize_`, which is no operator, while somebody listens."""
+def _resizing(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Around `UntypedStorage.resize_`, which is no operator."""
 
-    def __init__(self) -> None:
-        self._listeners: list[Callable[[torch.UntypedStorage], None]] = []
+    def resize_(storage: torch.UntypedStorage, nbytes: int) -> Any:
+        result = original(storage, nbytes)
+        for region in REGIONS.open:
+            if region.ledger is not None:
+                region.ledger.resized(storage)
+        return result
 
-    def hear(self, listener: Callable[[torch.UntypedStorage], None]) -> None:
-        if not self._listeners:
-            torch.UntypedStorage.resize_ = self._telling()  # type: ignore[method-assign]  # until forget
-        self._listeners.append(listener)
-
-    def forget(self, listener: Callable[[torch.UntypedStorage], None]) -> None:
-        if listener in self._listeners:
-            self._listeners.remove(listener)
-            if not self._listeners:
-                del torch.UntypedStorage.resize_  # the inherited one is there again
-
-    def _telling(self) -> Callable[..., Any]:
-        listeners = self._listeners
-
-        def resize_(storage: torch.UntypedStorage, nbytes: int) -> Any:
-            result = super(torch.UntypedStorage, storage).resize_(nbytes)
-            for listener in listeners:
-                listener(storage)
-            return result
-
-        return resize_
+    return resize_
 
 
-_RESIZES: Final = _Resizes()
+DETOURS: Final = (Detour(torch.UntypedStorage, "resize_", _resizing),)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing.pool
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -11,15 +11,17 @@ from contextlib import AbstractContextManager
 from functools import wraps
 from typing import Any, Final
 
+from pytest_flopbudget.meters.detours import REGIONS, Detour
+
 Joining = Callable[[], Callable[[], AbstractContextManager[object]]]
 """Called where work is handed over; returns what the thread does the work within."""
 _Work = Callable[..., Any]
-# Nothing public tells a thread that a pool keeps waiting from one that is started for its work.
-_POOL_WORKERS: Final = (futures._worker, multiprocessing.pool.worker)  # type: ignore[attr-defined]  # the stubs leave out what is private to the pools
+POOLS: Final = "multiprocessing.pool"
+"""The module that is loaded where there is any `ThreadPool`."""
 
 
 class ThreadSpread:
-    """From `start` to `stop`, work that is given to another thread is done within the region.
+    """While its region is open, work that is given to another thread is done within it.
 
     Dispatch modes belong to one thread, so that each piece of work brings the counter
     along: the threads that are started meanwhile, and what is submitted meanwhile to a
@@ -29,7 +31,7 @@ class ThreadSpread:
 
     def __init__(self, join: Joining) -> None:
         self._join = join
-        self._waiting: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._waiting: weakref.WeakSet[Any] | None = None  # made when it is needed
         self._running: set[object] = set()
 
     @property
@@ -37,113 +39,73 @@ class ThreadSpread:
         """Whether all work that was handed over has been done."""
         return not self._waiting and not self._running
 
-    def start(self) -> None:
-        """Begin to follow work into other threads."""
-        _HANDOVERS.hear(self._followed)
-
-    def stop(self) -> None:
-        """Follow no further, and put things back."""
-        _HANDOVERS.forget(self._followed)
-
-    def _followed(self, work: _Work) -> _Work:
+    def followed(self, work: _Work) -> _Work:
+        """What is handed over in place of this work: the same within the region."""
         joined = self._join()
+        waiting = self._waiting
+        if waiting is None:
+            waiting = self._waiting = weakref.WeakSet()
 
         def followed(*args: Any, **kwargs: Any) -> Any:
             token = object()
             self._running.add(token)
-            self._waiting.discard(followed)
+            waiting.discard(followed)
             try:
                 with joined():
                     return work(*args, **kwargs)
             finally:
                 self._running.discard(token)
 
-        self._waiting.add(followed)
+        waiting.add(followed)
         return followed
 
 
-class _Handovers:
-    """The ways to give work to a thread, which ask those who listen what to do in its place."""
-
-    def __init__(self) -> None:
-        self._listeners: list[Callable[[_Work], _Work]] = []
-        self._lock = threading.Lock()
-        self._ways = [
-            _Way(threading.Thread, "start", self._starting),
-            _Way(futures.ThreadPoolExecutor, "submit", self._submitting),
-            *(
-                _Way(multiprocessing.pool.ThreadPool, name, self._submitting)
-                for name in ("apply_async", "_map_async", "imap", "imap_unordered")
-            ),
-        ]
-
-    def hear(self, listener: Callable[[_Work], _Work]) -> None:
-        with self._lock:
-            if not self._listeners:
-                for way in self._ways:
-                    way.replace()
-            self._listeners.append(listener)
-
-    def forget(self, listener: Callable[[_Work], _Work]) -> None:
-        with self._lock:
-            self._listeners.remove(listener)
-            if not self._listeners:
-                for way in self._ways:
-                    way.restore()
-
-    def _heard(self, work: _Work) -> _Work:
-        # The innermost region is the last that began, and next to the work.
-        for listener in reversed(self._listeners):
-            work = listener(work)
-        return work
-
-    def _starting(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(original)
-        def start(thread: threading.Thread) -> Any:
-            # The workers of a pool wait for work, and each piece brings the counter itself.
-            if getattr(thread, "_target", None) not in _POOL_WORKERS:
-                # On this one thread: its class, and so every other thread, is left alone.
-                run = self._heard(thread.run)
-                thread.run = run  # type: ignore[method-assign]  # wrapping it is how the counter follows
-            return original(thread)
-
-        return start
-
-    def _submitting(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(original)
-        def submit(pool: Any, fn: _Work, *args: Any, **kwargs: Any) -> Any:
-            return original(pool, self._heard(fn), *args, **kwargs)
-
-        return submit
+def _heard(work: _Work) -> _Work:
+    # The innermost region is the last that began, and next to the work.
+    for region in reversed(REGIONS.open):
+        work = region.threads.followed(work)
+    return work
 
 
-class _Way:
-    """One method of a class, and what is put in its place: made once, as regions are many."""
+def _starting(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def start(thread: threading.Thread) -> Any:
+        # Nothing public tells a thread that a pool keeps waiting from one that is started for
+        # its work. Each piece of a pool's work brings the counter itself.
+        target = getattr(thread, "_target", None)
+        if target is not None and target is _worker_of_pools():
+            REGIONS.look()
+        elif target is not futures._worker:
+            # On this one thread: its class, and so every other thread, is left alone.
+            run = _heard(thread.run)
+            thread.run = run  # type: ignore[method-assign]  # wrapping it is how the counter follows
+        return original(thread)
 
-    def __init__(
-        self, owner: Any, name: str, around: Callable[[Callable[..., Any]], Callable[..., Any]]
-    ) -> None:
-        self._owner = owner
-        self._name = name
-        self._around = around
-        self._original: Any = None
-        self._replacement: Any = None
-        self._is_own = False
-
-    def replace(self) -> None:
-        original = getattr(self._owner, self._name)
-        if original is not self._original:
-            self._original, self._replacement = original, self._around(original)
-        self._is_own = self._name in vars(self._owner)
-        setattr(self._owner, self._name, self._replacement)
-
-    def restore(self) -> None:
-        # Somebody else who replaced it meanwhile has ours inside, which hands the work on.
-        if getattr(self._owner, self._name) is self._replacement:
-            if self._is_own:
-                setattr(self._owner, self._name, self._original)
-            else:
-                delattr(self._owner, self._name)
+    return start
 
 
-_HANDOVERS: Final = _Handovers()
+def _submitting(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def submit(pool: Any, fn: _Work, *args: Any, **kwargs: Any) -> Any:
+        return original(pool, _heard(fn), *args, **kwargs)
+
+    return submit
+
+
+def _worker_of_pools() -> Any:
+    """What the threads of a `ThreadPool` run; None where there can be none yet."""
+    pools = sys.modules.get(POOLS)
+    return None if pools is None else pools.worker
+
+
+DETOURS: Final = (
+    Detour(threading.Thread, "start", _starting),
+    Detour(futures.ThreadPoolExecutor, "submit", _submitting),
+)
+
+
+def detours_of_pools() -> tuple[Detour, ...]:
+    """Those into a `ThreadPool`, once `POOLS` is loaded."""
+    pool = sys.modules[POOLS].ThreadPool
+    names = ("apply_async", "_map_async", "imap", "imap_unordered")
+    return tuple(Detour(pool, name, _submitting) for name in names)

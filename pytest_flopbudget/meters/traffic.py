@@ -4,22 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from pytest_flopbudget.meters.plans import Plan
 from pytest_flopbudget.meters.storages import parts_of, storage_of
+
+_PLAIN: Final = frozenset({Tensor, nn.Parameter})
+_NO_TENSORS: Final = frozenset(
+    {int, float, bool, complex, str, type(None)}
+    | {torch.dtype, torch.device, torch.layout, torch.memory_format}
+)
+"""The usual types of other arguments: asking a type is cheaper than `isinstance`."""
 
 
 def tensors_in(values: Iterable[Any]) -> list[Tensor]:
     """Every tensor among the values, and in lists and tuples among them."""
     tensors: list[Tensor] = []
     for value in values:
-        if isinstance(value, Tensor):
+        kind = type(value)
+        if kind in _PLAIN:
+            tensors.append(value)
+        elif kind in _NO_TENSORS:
+            continue
+        elif isinstance(value, Tensor):
             tensors.append(value)
         elif isinstance(value, (list, tuple)):
             tensors += tensors_in(value)
+    return tensors
+
+
+def arguments_in(plan: Plan, args: Any, kwargs: Any) -> list[Tensor]:
+    """Every tensor among an operator's arguments; only those are looked at that may be one."""
+    tensors = tensors_in(args[: plan.tensors_up_to])
+    if kwargs and plan.has_tensor_keywords:
+        tensors += tensors_in(kwargs.values())
     return tensors
 
 
@@ -77,7 +98,7 @@ def _nbytes_once(tensors: list[Tensor]) -> int:
 def _nbytes(tensor: Tensor) -> int:
     if tensor.is_nested:
         return tensor.numel() * tensor.element_size()
-    if tensor.is_contiguous():
+    if tensor.is_contiguous() or 0 not in tensor.stride():
         return tensor.nbytes
     sizes = [size for size, step in zip(tensor.shape, tensor.stride(), strict=True) if step]
     return math.prod(sizes) * tensor.element_size() if tensor.numel() else 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from pytest_flopbudget.core.measurement import Counts
+from pytest_flopbudget.meters.eager import untraced
 from pytest_flopbudget.meters.extents import SeenMemory
 from pytest_flopbudget.meters.packed import (
     is_packed,
@@ -24,6 +24,8 @@ from pytest_flopbudget.meters.packed import (
 from pytest_flopbudget.meters.storages import BUFFER, PARAMETER, Site, storage_of
 from pytest_flopbudget.meters.storages import parts_of as plain_parts_of
 
+_IMAGES: Final = 4
+"""Dimensions of what can have its channels last."""
 _NO_NAMES: Final = ("", "_orig_mod")
 _SCRIPTED_NAMES: Final = (
     "_packed_params",
@@ -41,64 +43,185 @@ ORIGINALS: Final[Any] = WeakTensorKeyDictionary()
 _PLAIN: Final = frozenset({Tensor, nn.Parameter, nn.Buffer})
 _Modules: TypeAlias = list[tuple[str, nn.Module]]
 """Dotted path and module of a root and of every module below it."""
+_Whole: TypeAlias = tuple[Any, Site, int, int, bool]
+"""A parameter or buffer that has its storage for itself, in one piece.
+
+A weak reference to the storage, whose it is, elements, bytes, and whether it is trained.
+"""
 
 
 class Weights:
     """The parameters and buffers of the roots that ran; shared storage is counted once.
 
     Also the weights that quantised modules keep elsewhere, packed for a library.
+
+    A root is looked through once where all that it owns is plain: that counts as it is when its
+    first call begins. What is not, and a root in which something was registered during that call,
+    is looked through again at its end, and counts as it is then.
     """
 
     def __init__(self) -> None:
-        self._sums: dict[Site, list[int]] = {}
+        self._sums: dict[Site, tuple[int, int, int]] = {}
         self.packed: dict[Site, int] = {}
         """Bytes that no tensor shows: they are alive all the time."""
         self._seen = SeenMemory()
         self._packages: dict[tuple[int, str], weakref.ref[Any]] = {}
-        self._labels: dict[int, tuple[weakref.ref[Any], Site]] = {}
+        self.labels: dict[int, _Whole] = {}
+        """Whose a storage is, by the id of its Python object, which lives as long as itself."""
+        self._owners: dict[int, tuple[weakref.ref[Tensor], str]] = {}
+        self._whole: dict[str, list[_Whole]] = {}
+        """By root: what is yet to be added to the sums."""
+        self._odd: set[str] = set()
+        """The roots that own something else too."""
+        self._expected: dict[str, weakref.ref[nn.Module]] = {}
+        """The roots that are to be looked through when the first question comes."""
 
     @property
-    def by_site(self) -> dict[Site, Counts]:
-        """What was counted, by module and whether it is a parameter or a buffer."""
-        return {
-            site: Counts(params=elements, trainable_params=trainable, model_size=nbytes)
-            for site, (elements, trainable, nbytes) in self._sums.items()
-        }
+    def by_site(self) -> Mapping[Site, tuple[int, int, int]]:
+        """What was counted, by module and whether it is a parameter or a buffer.
 
-    def learn(self, owned: list[tuple[Site, Tensor]]) -> None:
-        """Note whose the storages of these parameters and buffers are."""
-        labels = self._labels
-        for site, tensor in owned:
-            for part in _parts(tensor):
-                storage = storage_of(part)
-                if storage is None:
-                    continue
-                known = labels.get(storage._cdata)
-                if known is None or known[0]() is not storage:
-                    # Unknown, or at the address of another one, which is gone.
-                    labels[storage._cdata] = (weakref.ref(storage), site)
+        `params`, `trainable_params` and `model_size`, in this order.
+        """
+        self._add_whole()
+        return self._sums
+
+    def expect(self, path: str, root: nn.Module) -> None:
+        """Look through a root only once somebody asks about what it owns."""
+        self._expected[path] = weakref.ref(root)
+
+    def learn(self, path: str, root: nn.Module) -> None:
+        """Note what a root owns: whose each storage is, and what there is to count."""
+        if torch._C._get_tracing_state() is None:
+            self._learn(path, root)
+            return
+        with untraced():
+            self._learn(path, root)
+
+    def settle(self, path: str, root: nn.Module, has_changed: bool) -> None:
+        """Count a root whose first call is over, where what was noted is not all."""
+        if not has_changed and path not in self._odd:
+            return
+        with untraced():
+            self._learn(path, root)
+            if path in self._odd:
+                self._add_whole()
+                self._count(path, root)
 
     def label(self, tensor: Tensor, storage: torch.UntypedStorage) -> Site | None:
-        """The owner of the tensor's storage, if a root that was learnt owns it."""
-        if ORIGINALS and (original := ORIGINALS.get(tensor)) is not None:
+        """The owner of the tensor's storage, if a root owns it."""
+        if self._expected:
+            self._learn_expected()
+        if type(tensor) not in _PLAIN and (original := ORIGINALS.get(tensor)) is not None:
             named = original()
             known = None if named is None else storage_of(named)
             if known is None:
                 return None
             storage = known
-        ref, site = self._labels.get(storage._cdata, (None, None))
-        return site if ref is not None and ref() is storage else None
+        whole = self.labels.get(id(storage))
+        return whole[1] if whole is not None and whole[0]() is storage else None
 
-    def count(self, path: str, root: nn.Module) -> None:
+    def owner(self, parameter: Tensor) -> str | None:
+        """The path of the module that owns a parameter, if a root does."""
+        if self._expected:
+            self._learn_expected()
+        ref, path = self._owners.get(id(parameter), (None, ""))
+        if ref is not None and ref() is parameter:
+            return path
+        storage = storage_of(parameter)
+        site = None if storage is None else self.label(parameter, storage)
+        return None if site is None else site[0]
+
+    def _learn_expected(self) -> None:
+        for path, ref in list(self._expected.items()):
+            if (root := ref()) is not None:
+                self.learn(path, root)
+        self._expected.clear()
+
+    def _learn(self, path: str, root: nn.Module) -> None:
+        """Look through a root once: all that is asked of each tensor is asked here."""
+        self._expected.pop(path, None)
+        modules = _modules(path, root)
+        whole: list[_Whole] = []
+        try:
+            is_plain = self._learn_plain(modules, whole)
+        except (NotImplementedError, RuntimeError):
+            is_plain = False  # such as a sparse tensor, which has no storage of its own
+        if is_plain:
+            self._odd.discard(path)
+            self._whole[path] = whole
+        else:
+            self._odd.add(path)
+            self._whole[path] = []
+            self._learn_odd(modules)
+
+    def _learn_plain(self, modules: _Modules, whole: list[_Whole]) -> bool:
+        """Note what the modules own, up to the first that is not alone in its storage.
+
+        False where there is one. It may be a tensor of any kind, or a weight that is packed; or
+        the modules may run within a transform such as vmap.
+        """
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            return False
+        if any(map(_may_have_packages, modules)):
+            return False
+        labels, has_graph = self.labels, torch.is_grad_enabled()
+        for site, tensor in _tensors(modules):
+            if type(tensor) not in _PLAIN:
+                return False
+            is_trained = tensor.requires_grad
+            storage = tensor.untyped_storage()
+            nbytes = storage.nbytes()
+            if (
+                tensor.nbytes != nbytes
+                or not nbytes
+                or not (tensor.is_contiguous() or _has_channels_last(tensor))
+                or (not is_trained and tensor.is_quantized)  # what is trained is no integer
+            ):
+                return False
+            ref = weakref.ref(storage)
+            entry = (ref, site, tensor.numel(), nbytes, is_trained)
+            whole.append(entry)
+            known = labels.get(id(storage))
+            if known is None or known[0] is not ref:
+                # Unknown, or at the address of another one, which is gone.
+                labels[id(storage)] = entry
+            if is_trained and has_graph:
+                self._note_owner(tensor, site[0])
+        return True
+
+    def _note_owner(self, tensor: Tensor, path: str) -> None:
+        known = self._owners.get(id(tensor))
+        if known is None or known[0]() is not tensor:
+            self._owners[id(tensor)] = (weakref.ref(tensor), path)
+
+    def _learn_odd(self, modules: _Modules) -> None:
+        """Note whose each storage is where not all tensors are plain."""
+        for site, tensor in _owned(modules):
+            self._note_owner(tensor, site[0])
+            for part in _parts(tensor):
+                storage = storage_of(part)
+                if storage is None:
+                    continue
+                ref = weakref.ref(storage)
+                known = self.labels.get(id(storage))
+                if known is None or known[0] is not ref:
+                    self.labels[id(storage)] = (ref, site, 0, 0, False)
+
+    def _add_whole(self) -> None:
+        """Add what was noted of plain roots to the sums."""
+        for whole in self._whole.values():
+            for ref, site, elements, nbytes, is_trained in whole:
+                if new := self._seen.add_whole(ref, nbytes):
+                    is_trainable = is_trained and site[1] == PARAMETER
+                    self._add(site, elements * new // nbytes, new, is_trainable=is_trainable)
+        self._whole.clear()
+
+    def _count(self, path: str, root: nn.Module) -> None:
         """Count the parameters and buffers of a root module, those seen before left out."""
         modules = _modules(path, root)
         for site, tensor in _owned(modules):
-            if type(tensor) in _PLAIN and (nbytes := self._seen.add_whole(tensor)):
-                is_trainable = site[1] == PARAMETER and tensor.requires_grad
-                self._add(site, tensor.numel(), nbytes, is_trainable=is_trainable)
-            else:
-                with _disable_current_modes():
-                    self._count_tensor(site, tensor)
+            with _disable_current_modes():
+                self._count_tensor(site, tensor)
         for site, package in _packages(modules):
             if self._is_new(package):
                 for tensor, nbytes in tensors_in_package(package.content):
@@ -121,12 +244,12 @@ class Weights:
         self._add(site, elements, sum(new) + scales_nbytes(tensor), is_trainable=is_trainable)
 
     def _add(self, site: Site, elements: int, nbytes: int, *, is_trainable: bool = False) -> None:
-        sums = self._sums.get(site)
-        if sums is None:
-            sums = self._sums[site] = [0, 0, 0]
-        sums[0] += elements if site[1] == PARAMETER else 0
-        sums[1] += elements if is_trainable else 0
-        sums[2] += nbytes
+        params, trainable, size = self._sums.get(site, (0, 0, 0))
+        if site[1] == PARAMETER:
+            params += elements
+        if is_trainable:
+            trainable += elements
+        self._sums[site] = params, trainable, size + nbytes
 
     def _is_new(self, package: _Package) -> bool:
         """Whether this package is seen for the first time; notes it."""
@@ -145,34 +268,29 @@ def _parts(tensor: Tensor) -> list[Tensor]:
         return parts_of(tensor)
 
 
-def _owned(modules: _Modules) -> Iterator[tuple[Site, Tensor]]:
-    is_transformed = torch._C._functorch.peek_interpreter_stack() is not None
+def _tensors(modules: _Modules) -> Iterator[tuple[Site, Tensor]]:
+    """Every parameter and buffer, each with its owner's dotted path."""
     for full, module in modules:
         for kind, tensors in ((PARAMETER, module._parameters), (BUFFER, module._buffers)):
-            for tensor in tensors.values():
-                if tensor is None:
-                    continue
-                if type(tensor) in _PLAIN and not is_transformed:
-                    yield (full, kind), tensor
-                elif not nn.parameter.is_lazy(tensor):
-                    yield (full, kind), _unwrapped(tensor)
+            if tensors:
+                site = full, kind
+                for tensor in tensors.values():
+                    if tensor is not None:
+                        yield site, tensor
 
 
-def owned_and_lazy(path: str, root: nn.Module) -> tuple[list[tuple[Site, Tensor]], bool]:
-    """Every parameter and buffer at and below a root, each with its owner's dotted path.
+def _owned(modules: _Modules) -> Iterator[tuple[Site, Tensor]]:
+    """The same with lazy ones that have no shape yet left out.
 
-    Lazy ones that have no shape yet are left out, and the second result says whether there
-    are any. Inside a transform such as vmap the tensor that the transform works on stands
-    for its slice.
+    Inside a transform such as vmap the tensor that the transform works on stands for its slice.
     """
-    modules = _modules(path, root)
-    owned = list(_owned(modules))
-    tensors = sum(
-        tensor is not None
-        for _, module in modules
-        for tensor in (*module._parameters.values(), *module._buffers.values())
-    )
-    return owned, tensors > len(owned)
+    for site, tensor in _tensors(modules):
+        if not nn.parameter.is_lazy(tensor):
+            yield site, _unwrapped(tensor)
+
+
+def _has_channels_last(tensor: Tensor) -> bool:
+    return tensor.dim() == _IMAGES and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 @lru_cache(maxsize=16384)
@@ -224,6 +342,17 @@ class _Package:
     @property
     def key(self) -> tuple[int, str]:
         return id(self.holder), self.name
+
+
+@cache
+def _is_scripted(kind: type) -> bool:
+    return issubclass(kind, torch.jit.ScriptModule)
+
+
+def _may_have_packages(at: tuple[str, Any]) -> bool:
+    """Whether the module may have quantised weights that are packed."""
+    _, module = at
+    return torch.ScriptObject in map(type, vars(module).values()) or _is_scripted(module.__class__)
 
 
 def _packages(modules: _Modules) -> Iterator[tuple[Site, _Package]]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pytest_flopbudget import FlopCounter
-from pytest_flopbudget.meters import modules, weights
+from pytest_flopbudget.meters import weights
 
 
 def _train(model: nn.Module) -> None:
@@ -28,7 +28,7 @@ def test_gradient_is_booked_to_its_parameter_where_another_was_at_its_address(
     def address(thing: object) -> int:
         return 0 if isinstance(thing, nn.Parameter) else id(thing)
 
-    monkeypatch.setattr(modules, "id", address, raising=False)
+    monkeypatch.setattr(weights, "id", address, raising=False)
     model = nn.Linear(4, 3, bias=False)
     with FlopCounter(memory=False) as counter:
         _train(model)
@@ -46,29 +46,35 @@ def test_gradient_is_booked_to_its_parameter_where_another_was_at_its_address(
     assert adds == {"": 12, "Linear": 12}
 
 
-class _Storage:
-    """A storage at an address that is given."""
-
-    _cdata = 1
-
-
 def test_storage_is_its_parameters_where_another_was_at_its_address(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    known, tensor, storage = weights.Weights(), torch.ones(5), _Storage()
-    monkeypatch.setattr(weights, "storage_of", lambda _tensor: storage)
-    known.learn([(("old", "parameter"), tensor)])
-    assert known.label(tensor, storage) == ("old", "parameter")
-    storage = _Storage()  # the old one is gone, and this one is where it was
-    assert known.label(tensor, storage) is None
-    known.learn([(("new", "parameter"), tensor)])
-    assert known.label(tensor, storage) == ("new", "parameter")
+    def address(thing: object) -> int:
+        return 0 if isinstance(thing, torch.UntypedStorage) else id(thing)
+
+    monkeypatch.setattr(weights, "id", address, raising=False)
+    known, old, new = weights.Weights(), _Holder(), _Holder()
+    known.learn("old", old)
+    assert known.label(old.weight, old.weight.untyped_storage()) == ("old", "parameter")
+    assert known.label(new.weight, new.weight.untyped_storage()) is None
+    known.learn("new", new)
+    assert known.label(new.weight, new.weight.untyped_storage()) == ("new", "parameter")
 
 
 def test_storage_that_two_modules_share_is_the_firsts():
-    known, tied = weights.Weights(), torch.ones(5)
-    known.learn([(("first", "parameter"), tied), (("second", "parameter"), tied)])
-    assert known.label(tied, tied.untyped_storage()) == ("first", "parameter")
+    known, first, second = weights.Weights(), _Holder(), _Holder()
+    second.weight = nn.Parameter(first.weight.detach())  # another tensor on the same storage
+    known.learn("", nn.ModuleDict({"first": first, "second": second}))
+    storage = first.weight.untyped_storage()
+    assert known.label(second.weight, storage) == ("first", "parameter")
+    # A gradient is its own tensor's, as long as one is wanted.
+    assert [known.owner(holder.weight) for holder in (first, second)] == ["first", "second"]
+
+
+class _Holder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(5))
 
 
 class _Deep(nn.Module):

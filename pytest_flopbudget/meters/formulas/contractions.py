@@ -26,7 +26,7 @@ def mm(a: Tensor, b: Tensor, *_args: Any, out: Tensor, **_: Any) -> Work:
     Counts m*k*n multiply-accumulates, an add for each term.
     Source: the definition of the product. Assumes dense inputs.
     """
-    return Work(macs=a.shape[0] * a.shape[1] * b.shape[1] * real_factor(out))
+    return Work(macs=a.numel() * b.size(1) * real_factor(out))
 
 
 @formula("_foreach_mm")
@@ -52,7 +52,7 @@ def bmm(a: Tensor, b: Tensor, *_args: Any, out: Tensor, **_: Any) -> Work:
     Counts b*m*k*n multiply-accumulates, an add for each term.
     Source: the definition of the product. Assumes dense inputs.
     """
-    return Work(macs=a.shape[0] * a.shape[1] * a.shape[2] * b.shape[2] * real_factor(out))
+    return Work(macs=a.numel() * b.size(2) * real_factor(out))
 
 
 @formula("mv")
@@ -124,7 +124,9 @@ def addmm(
     Counts m*k*n multiply-accumulates and m*n adds.
     Source: the definition in the documentation of torch.addmm. Assumes dense inputs.
     """
-    return mm(a, b, out=out) + Work(arithmetic=_added(out, beta, alpha))
+    work = mm(a, b, out=out)
+    work.arithmetic = _added(out, beta, alpha)
+    return work
 
 
 @formula("baddbmm")
@@ -144,7 +146,9 @@ def baddbmm(
     Counts b*m*k*n multiply-accumulates and b*m*n adds.
     Source: the definition in the documentation of torch.baddbmm. Assumes dense inputs.
     """
-    return bmm(a, b, out=out) + Work(arithmetic=_added(out, beta, alpha))
+    work = bmm(a, b, out=out)
+    work.arithmetic = _added(out, beta, alpha)
+    return work
 
 
 @formula("addbmm")
@@ -157,7 +161,9 @@ def addbmm(
     Counts b*m*k*n multiply-accumulates, which sum over the batch too, and m*n adds.
     Source: the definition in the documentation of torch.addbmm. Assumes dense inputs.
     """
-    return bmm(a, b, out=out) + Work(arithmetic=_added(out, beta, alpha))
+    work = bmm(a, b, out=out)
+    work.arithmetic = _added(out, beta, alpha)
+    return work
 
 
 @formula("addmv")
@@ -170,7 +176,9 @@ def addmv(
     Counts m*k multiply-accumulates and m adds.
     Source: the definition in the documentation of torch.addmv. Assumes dense inputs.
     """
-    return mv(matrix, vector, out=out) + Work(arithmetic=_added(out, beta, alpha))
+    work = mv(matrix, vector, out=out)
+    work.arithmetic = _added(out, beta, alpha)
+    return work
 
 
 @formula("addr")

@@ -37,10 +37,10 @@ def onednn_layer(
     tangents, three multiplies and an add (9h): what the layer counts step by step too.
     Source: the definition in the documentation of torch.nn.LSTM.
     """
-    cell, steps = BY_MODE[mode], x.shape[0] * x.shape[1]
+    cell, steps = BY_MODE[mode], x.size(0) * x.size(1)
     return Work(
-        macs=steps * (weight_ih.numel() + weight_hh.numel()),
-        arithmetic=steps * hidden_size * (cell.forward + 2 * cell.gates * has_biases),
+        steps * (weight_ih.numel() + weight_hh.numel()),
+        steps * hidden_size * (cell.forward + 2 * cell.gates * has_biases),
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from pytest_flopbudget.core.errors import MeasureError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would make every call of a contraction dearer
 class Work:
     """The arithmetic of one operator call, in scalar operations.
 

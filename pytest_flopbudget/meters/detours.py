@@ -1,0 +1,128 @@
+"""What is replaced in other people's classes while a region is open, and the open regions."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+_NOTHING: Final = object()
+"""What stands where a class has no attribute of its own, and inherits one."""
+_UNKNOWN: Final = object()
+
+
+class Replaceable(Protocol):
+    """Something that is put in place while a region is open."""
+
+    def replace(self) -> None:
+        """Put it in place."""
+
+    def restore(self) -> None:
+        """Put back what was there."""
+
+
+class Detour:
+    """One attribute of a class or a module, and what is put in its place.
+
+    It is made once, as regions are many.
+    """
+
+    def __init__(self, owner: Any, name: str, around: Callable[[Any], Any]) -> None:
+        """`around` takes the attribute and returns what stands for it."""
+        self._owner = owner
+        # To be read in place of the attribute, which is slow right after a class was changed.
+        self._own = vars(owner)
+        self._name = name
+        self._around = around
+        self.original: Any = _UNKNOWN
+        """What was there when it was put in place last."""
+        self.replacement: Any = None
+
+    def replace(self) -> None:
+        """Put the replacement in place."""
+        original = self._own.get(self._name, _NOTHING)
+        if original is not self.original:
+            self.original = original
+            self.replacement = self._around(getattr(self._owner, self._name))
+        setattr(self._owner, self._name, self.replacement)
+
+    def restore(self) -> None:
+        """Put the attribute back."""
+        # Somebody else who replaced it meanwhile has ours inside, which hands things on.
+        if self._own.get(self._name) is self.replacement:
+            if self.original is _NOTHING:
+                delattr(self._owner, self._name)
+            else:
+                setattr(self._owner, self._name, self.original)
+
+
+class Regions:
+    """The regions that are open, which the detours tell of what no operator shows.
+
+    The detours are in place while any region is open. They are one list, and no region puts up
+    its own: entering is what a region around one short call costs most.
+    """
+
+    def __init__(self) -> None:
+        self.open: tuple[Any, ...] = ()
+        """In the order in which they began. Each is a `DispatchPass`."""
+        self._detours: list[Replaceable] = []
+        self._late: list[tuple[str, Callable[[], Iterable[Replaceable]]]] = []
+        self._awaited: set[str] = set()
+        self._lock = threading.Lock()
+
+    def always(self, *detours: Replaceable) -> None:
+        """Have these in place while a region is open."""
+        self._detours += detours
+
+    def once_loaded(self, module: str, make: Callable[[], Iterable[Replaceable]]) -> None:
+        """The same for detours in a module that is not imported for their sake."""
+        self._late.append((module, make))
+        self._awaited.add(module)
+
+    def enter(self, region: Any) -> None:
+        """A region begins."""
+        lock = self._lock
+        lock.acquire()  # which is half as dear as `with`
+        try:
+            if not self.open:
+                if not sys.modules.keys().isdisjoint(self._awaited):
+                    self._take_loaded()
+                for detour in self._detours:
+                    detour.replace()
+            self.open += (region,)
+        finally:
+            lock.release()
+
+    def leave(self, region: Any) -> None:
+        """A region is over."""
+        lock = self._lock
+        lock.acquire()
+        try:
+            self.open = tuple([other for other in self.open if other is not region])
+            if not self.open:
+                if not sys.modules.keys().isdisjoint(self._awaited):
+                    self._take_loaded()
+                for detour in self._detours:
+                    detour.restore()
+        finally:
+            lock.release()
+
+    def look(self) -> None:
+        """Take in what has been loaded since the first of the open regions began."""
+        with self._lock:
+            if self.open:
+                for detour in self._take_loaded():
+                    detour.replace()
+
+    def _take_loaded(self) -> list[Replaceable]:
+        loaded = [late for late in self._late if late[0] in sys.modules]
+        self._late = [late for late in self._late if late not in loaded]
+        self._awaited = {module for module, _ in self._late}
+        new = [detour for _, make in loaded for detour in make()]
+        self._detours += new
+        return new
+
+
+REGIONS: Final = Regions()

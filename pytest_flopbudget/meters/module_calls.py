@@ -85,8 +85,10 @@ def detours_of_compiled() -> tuple[Detour, ...]:
     """Those that are needed only where the compiler is loaded: it is what keeps something there."""
     from torch._dynamo import utils
 
-    # It takes torch's method for untouched by what it found as it was loaded.
-    utils.unpatched_nn_module_call_impl = without_us(utils.unpatched_nn_module_call_impl)
+    # By what it found as it was loaded, it knows whether torch's method is as torch has it.
+    name = "unpatched_nn_module_call_impl"
+    if hasattr(utils, name):
+        setattr(utils, name, without_us(getattr(utils, name)))
     return (Detour(nn.Module, "_compiled_call_impl", lambda _none: _Uncompiled()),)
 
 

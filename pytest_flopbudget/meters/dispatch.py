@@ -84,8 +84,8 @@ class DispatchPass:
         self._is_finished = self.threads.is_done
         for mode in self._all_modes:
             mode.is_open = False
-        self.eager.stop()
         REGIONS.leave(self)
+        self.eager.stop()
         self.paths.stop()
         if self.ledger is not None:
             self.ledger.close()

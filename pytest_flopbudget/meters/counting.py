@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -119,8 +120,12 @@ class CountingMode(EagerMode):
         self._current = calls.current
         self._ledger = ledger
         self._lines = lines
-        self._place: Callable[[], Place] = calls.current if lines is None else self._line
-        self._count = self._count_all if ledger is not None else self._count_arithmetic
+        self._place: Callable[[], Place] = (
+            calls.current if lines is None else partial(self._line, lines)
+        )
+        self._count: Callable[[Operator, Any, Any], Any] = (
+            self._count_arithmetic if ledger is None else partial(self._count_all, ledger)
+        )
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -170,32 +175,30 @@ class CountingMode(EagerMode):
             self._book(operator, row, args, kwargs, result, inputs, outputs, is_dense)
         return result
 
-    def _count_all(self, operator: Operator, args: Any, kwargs: Any) -> Any:
+    def _count_all(self, ledger: StorageLedger, operator: Operator, args: Any, kwargs: Any) -> Any:
         """Run an operator and book its arithmetic, traffic and storages."""
-        ledger = self._ledger
-        assert ledger is not None  # noqa: S101 - this is the way with one
         place = self._place()
         path = place if type(place) is str else place[0]
         inputs = arguments_in(operator.plan, args, kwargs)
         if not self.is_shared:
             stored = ledger.touch(inputs, path)
             result = operator.call(*args, **kwargs)
-            self._book_all(operator, place, args, kwargs, result, inputs, stored)
+            self._book_all(ledger, operator, place, args, kwargs, result, inputs, stored)
             return result
         lock = ledger.lock
         with lock:
             stored = ledger.touch(inputs, path)
         result = operator.call(*args, **kwargs)
         with lock:
-            self._book_all(operator, place, args, kwargs, result, inputs, stored)
+            self._book_all(ledger, operator, place, args, kwargs, result, inputs, stored)
         return result
 
-    def _line(self) -> Place:
-        assert self._lines is not None  # noqa: S101 - this is the way with them
-        return self._current(), self._lines.current()
+    def _line(self, lines: SourceLines) -> Place:
+        return self._current(), lines.current()
 
     def _book_all(  # noqa: PLR0913, PLR0917 - one call for each operator, on the hot path
         self,
+        ledger: StorageLedger,
         operator: Operator,
         place: Place,
         args: Any,
@@ -205,8 +208,6 @@ class CountingMode(EagerMode):
         stored: list[int] | None,
     ) -> None:
         plan = operator.plan
-        ledger = self._ledger
-        assert ledger is not None  # noqa: S101 - this is the way with one
         row = operator.rows.get(place) or operator.row_at(place)
         row.calls += 1
         outputs = [result] if isinstance(result, Tensor) else tensors_in((result,))
@@ -317,20 +318,12 @@ class CountingMode(EagerMode):
                 stored = ledger.touch(inputs, path)
             result = operator.call(*args, **kwargs)
             with ledger.lock:
-                self._show(operator, path, result, stored)
+                _show(ledger, plan, path, result, stored)
             return result
         stored = ledger.touch(inputs, path)
         result = operator.call(*args, **kwargs)
-        if stored is None or not plan.returns_views:
-            self._show(operator, path, result, stored)
+        _show(ledger, plan, path, result, stored)
         return result
-
-    def _show(self, operator: Operator, path: str, result: Any, stored: list[int] | None) -> None:
-        """Book what a view brings to light: often the storage that has just been booked."""
-        ledger = self._ledger
-        assert ledger is not None  # noqa: S101 - this is the way with one
-        if stored is None or not operator.plan.returns_views:
-            ledger.produce(tensors_in((result,)), (path, operator.plan.name))
 
     def _take_apart(self, operator: Operator, args: Any, kwargs: Any) -> Any:
         """Run the kernel that is composed of other operators, which then come here."""
@@ -365,14 +358,14 @@ class CountingMode(EagerMode):
         self, operator: Operator, args: Any, kwargs: Any, result: Any, inputs: list[Tensor]
     ) -> None:
         """Book a call that has run, whose body showed nothing, as one operator."""
-        place = self._place()
-        if self._ledger is None:
+        place, ledger = self._place(), self._ledger
+        if ledger is None:
             (operator.rows.get(place) or operator.row_at(place)).calls += 1
             self.note_uncounted(operator.plan.overload, inputs)
             return
-        with self._ledger.lock if self.is_shared else nullcontext():
-            stored = self._ledger.touch(inputs, self._current())
-            self._book_all(operator, place, args, kwargs, result, inputs, stored)
+        with ledger.lock if self.is_shared else nullcontext():
+            stored = ledger.touch(inputs, self._current())
+            self._book_all(ledger, operator, place, args, kwargs, result, inputs, stored)
 
     def _booked(self) -> tuple[int, tuple[int, int]]:
         """How many operators have run; how much arithmetic was booked, how many reported."""
@@ -398,11 +391,16 @@ class CountingMode(EagerMode):
         self.uncounted[operator] = (calls + 1, shapes)
 
 
+def _show(
+    ledger: StorageLedger, plan: Plan, path: str, result: Any, stored: list[int] | None
+) -> None:
+    """Book what a view brings to light: mostly the storage that has just been booked."""
+    if stored is None or not plan.returns_views:
+        ledger.produce(tensors_in((result,)), (path, plan.name))
+
+
 def _has_nested(tensors: list[Tensor]) -> bool:
-    for tensor in tensors:  # noqa: SIM110 - a generator costs twice as much, at every operator
-        if tensor.is_nested:
-            return True
-    return False
+    return True in [tensor.is_nested for tensor in tensors]
 
 
 def _are_floating(inputs: list[Tensor], outputs: list[Tensor]) -> bool:
@@ -412,10 +410,8 @@ def _are_floating(inputs: list[Tensor], outputs: list[Tensor]) -> bool:
 
 def _are_strided(*values: Any) -> bool:
     """Whether no tensor among the values has another layout, such as a sparse one."""
-    for value in values:  # noqa: SIM110 - a generator costs twice as much, at every operator
-        if isinstance(value, Tensor) and value.layout is not _STRIDED:
-            return False
-    return True
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    return False not in [tensor.layout is _STRIDED for tensor in tensors]
 
 
 def _applied(rule: Formula, plan: Plan, args: Any, kwargs: Any, result: Any) -> Work | int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import get_ident
 from typing import Any, Final
 
@@ -21,11 +22,13 @@ from pytest_flopbudget.core.measurement import (
     Value,
 )
 from pytest_flopbudget.meters import eager, module_calls, storages, threads
-from pytest_flopbudget.meters.counting import CountingMode, Row
+from pytest_flopbudget.meters.booking import Row
+from pytest_flopbudget.meters.call_stack import CallStack
+from pytest_flopbudget.meters.counting import CountingMode
 from pytest_flopbudget.meters.detours import REGIONS
 from pytest_flopbudget.meters.eager import EagerRegion, written
 from pytest_flopbudget.meters.lines import SourceLines, shortened
-from pytest_flopbudget.meters.modules import CallStack, ModulePaths
+from pytest_flopbudget.meters.modules import ModulePaths
 from pytest_flopbudget.meters.storages import Site, StorageLedger
 from pytest_flopbudget.meters.threads import ThreadSpread
 from pytest_flopbudget.meters.weights import Weights
@@ -83,7 +86,7 @@ class DispatchPass:
         self._main.__exit__(*exception)
         self._is_finished = self.threads.is_done
         for mode in self._all_modes:
-            mode.is_open = False
+            mode.close()
         REGIONS.leave(self)
         self.eager.stop()
         self.paths.stop()
@@ -102,23 +105,23 @@ class DispatchPass:
         if self._has_memory or torch.is_grad_enabled():
             self._weights.learn(path, root)
         else:
-            self._weights.expect(
-                path, root
-            )  # for the sums of gradients, of which there may be none
+            # For the sums of gradients, of which there may be none.
+            self._weights.expect(path, root)
 
     def _root_ends(self, path: str, root: nn.Module, has_changed: bool) -> None:
         if self._has_memory or torch.is_grad_enabled():
             self._weights.settle(path, root, has_changed)
 
     def _mode(self, calls: CallStack) -> CountingMode:
-        return CountingMode(calls, self.ledger, SourceLines() if self._has_lines else None)
+        place = partial(_path_and_line, calls, SourceLines()) if self._has_lines else None
+        return CountingMode(calls, self.ledger, place)
 
     def _joining(self) -> Callable[[], Any]:
         """What work that is now handed to another thread is done within."""
         here = self._modes.get(get_ident())
         base = here.calls.current() if here is not None else ""
         for mode in self._all_modes:
-            mode.is_shared = True
+            mode.books.is_shared = True
         return lambda: self._joined(base)
 
     @contextmanager
@@ -130,8 +133,9 @@ class DispatchPass:
             yield
             return
         mode = self._mode(self.paths.follow(base))
-        mode.is_shared = True
-        mode.is_open = self._main.is_open
+        mode.books.is_shared = True
+        if not self._main.is_open:
+            mode.close()
         self._modes[ident] = mode
         self._all_modes.append(mode)
         try:
@@ -185,7 +189,7 @@ class DispatchPass:
         calls: dict[str, int] = {}
         shapes: dict[str, list[str]] = {}
         for mode in self._all_modes:
-            for operator, (times, seen) in mode.uncounted.items():
+            for operator, (times, seen) in mode.books.uncounted.items():
                 calls[operator] = calls.get(operator, 0) + times
                 shapes.setdefault(operator, seen)
         for operator, times in calls.items():
@@ -200,13 +204,14 @@ class DispatchPass:
                 OperatorSpending(operator=operator, calls=calls, counts=counts)
             )
         for path, operators in by_path.items():
-            kind, calls = self.paths.called.get(path, ("", 0))
-            yield ModuleSpending(path=path, type=kind, calls=calls, operators=tuple(operators))
+            kind, calls = self.paths.called.get(path, (None, 0))
+            name = "" if kind is None else kind.__name__
+            yield ModuleSpending(path=path, type=name, calls=calls, operators=tuple(operators))
 
     def _rows(self) -> Iterator[tuple[str, str, str, Row]]:
         """Path, line and operator of every row, of all threads."""
         for mode in self._all_modes:
-            for operator in mode.operators.values():
+            for operator in mode.books.operators.values():
                 for place, row in operator.rows.items():
                     path, line = (place, "") if isinstance(place, str) else place
                     yield path, line, operator.plan.name, row
@@ -246,6 +251,10 @@ class DispatchPass:
             sums[line, operator] = (calls + row.calls, counts + _counts(row))
         for (line, operator), (calls, counts) in sums.items():
             yield LineSpending(line=shortened(line), operator=operator, calls=calls, counts=counts)
+
+
+def _path_and_line(calls: CallStack, lines: SourceLines) -> tuple[str, str]:
+    return calls.current(), lines.current()
 
 
 def _counts(row: Row) -> Counts:

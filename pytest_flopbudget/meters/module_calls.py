@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from threading import get_ident
 from types import MethodType
 from typing import Any, Final
 
@@ -31,16 +32,40 @@ def _calling(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def _call_impl(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         regions = REGIONS.open
-        for region in regions:
-            region.paths.begin(module)
+        if len(regions) != 1:
+            return _call_in_all(regions, original, module, args, kwargs)
+        paths = regions[0].paths
+        stack = paths.stacks.get(get_ident()) or paths.stack_of_none()
+        if stack is None:
+            return original(module, *args, **kwargs)
+        stack.begin(module)
         try:
             return original(module, *args, **kwargs)
         finally:
-            for region in reversed(regions):
-                if region in REGIONS.open:
-                    region.paths.end(module)
+            stack.end(module)
 
     return _call_impl
+
+
+def _call_in_all(
+    regions: tuple[Any, ...],
+    original: Callable[..., Any],
+    module: nn.Module,
+    args: Any,
+    kwargs: Any,
+) -> Any:
+    """The same where one region is within another, or none is left open."""
+    every = [
+        region.paths.stacks.get(get_ident()) or region.paths.stack_of_none() for region in regions
+    ]
+    stacks = [stack for stack in every if stack is not None]
+    for stack in stacks:
+        stack.begin(module)
+    try:
+        return original(module, *args, **kwargs)
+    finally:
+        for stack in reversed(stacks):
+            stack.end(module)
 
 
 class _Registrations:

@@ -1,87 +1,24 @@
-"""Which module an operator belongs to: by the call stack forward, by autograd backward."""
+"""The modules of a region by their names, and the call stacks of its threads."""
 
 from __future__ import annotations
 
 import weakref
-from bisect import bisect_right
 from collections.abc import Callable
-from functools import cache
 from threading import get_ident
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from pytest_flopbudget.meters.call_stack import FEW, CallStack, Frame, is_list
 from pytest_flopbudget.meters.eager import COMPILED
 from pytest_flopbudget.meters.weights import dotted
 
 _current_node: Final[Any] = torch._C._current_autograd_node
-_next_sequence_nr: Final[Any] = torch._C._autograd._get_sequence_nr
-_ACCUMULATE: Final = (1 << 64) - 1
-"""The sequence number of every AccumulateGrad node."""
-_FEW: Final = 24
-"""How many children of a module are looked at one after the other."""
-
-
-_Frame: TypeAlias = tuple[str, nn.Module, int | None]
-"""One module call in progress: path, module, and the autograd node inside which it began.
-
-There is one where a checkpoint is recomputed.
-"""
-_NO_FRAME: Final = ("", None, None)
-
-
-class CallStack:
-    """The module calls in progress on one thread, and the path of its current operator.
-
-    Autograd numbers its nodes, in each thread, as the forward makes them; the two lists of
-    switches say from which number on which path was making them.
-    """
-
-    def __init__(self, base: str, owner: Callable[[Any], str]) -> None:
-        """`base`: the path of code under no module; `owner`: whose gradient a node adds up."""
-        self.base = base
-        self.path = base
-        self._owner = owner
-        self.frames: list[_Frame] = []
-        """The calls in progress, the inner last."""
-        self._switch_nrs: list[int] = [-1]
-        self._switch_paths: list[str] = [base]
-
-    def current(self) -> str:
-        """The path that the operator now dispatched belongs to."""
-        node = _current_node()
-        if node is None:
-            return self.path
-        number = node._sequence_nr()
-        if self.frames and self.frames[-1][2] == number:
-            return self.path
-        if number == _ACCUMULATE:
-            return self._owner(node)
-        return self._switch_paths[bisect_right(self._switch_nrs, number) - 1]
-
-    def pop(self, module: nn.Module) -> bool:
-        """Note that the module's call is over; false when it began before the region."""
-        frames = self.frames
-        if not frames or frames[-1][1] is not module:
-            return False
-        frames.pop()
-        self.switch(frames[-1][0] if frames else self.base)
-        return True
-
-    def switch(self, path: str) -> None:
-        """Book what follows on this path, and the backward of it."""
-        self.path = path
-        number = _next_sequence_nr()
-        if self._switch_nrs[-1] == number:
-            self._switch_paths[-1] = path
-        else:
-            self._switch_nrs.append(number)
-            self._switch_paths.append(path)
 
 
 class ModulePaths:
-    """Follows module calls from `start` to `stop`, and names the path of the current operator.
+    """Names the modules that are called from `start` to `stop`.
 
     The first module that is called is the root, and its path is ``""``; the modules
     below it have their dotted names. Another root, such as a loss, has its class name.
@@ -106,112 +43,98 @@ class ModulePaths:
         whether a module, a parameter or a buffer was registered meanwhile.
         owner: the path of the module that owns a parameter.
         """
-        self.called: dict[str, tuple[str, int]] = {}
-        """The class name of the module at each path that was called, and how often it was."""
+        self.called: dict[str, list[Any]] = {}
+        """By path, the class of the first module there, and how often it was called."""
         self._on_root = on_root
         self._on_root_done = on_root_done
-        self._owner_of = owner
+        self._owner = owner
         self.begun: dict[str, int] = {}
         """The roots whose first call has begun, each with how much was registered until then."""
-        self._done: set[str] = set()
+        self.first_calls: set[str] = set()
+        """Those of them whose first call is in progress."""
         self._registrations = 0
         self._roots: list[tuple[str, weakref.ref[nn.Module]]] = []
         self._names: dict[int, tuple[weakref.ref[nn.Module], dict[int, str]]] = {}
         self._children: dict[int, tuple[weakref.ref[nn.Module], dict[int, str]]] = {}
-        self.main = CallStack("", self._owner)
-        self._stacks: dict[int, CallStack] = {}
+        self.main = CallStack("", self)
+        self.stacks: dict[int, CallStack] = {}
+        """By the thread whose calls they follow."""
         if root is not None:
             self._add_root(root)
 
     def start(self) -> None:
         """Begin to follow the calls of this thread."""
-        self._stacks[get_ident()] = self.main
+        self.stacks[get_ident()] = self.main
 
     def stop(self) -> None:
-        """Follow no more calls; what was learnt stays."""
-        self._stacks.clear()
+        """Follow no more calls, nor the end of those in progress; what was learnt stays."""
+        for stack in self.stacks.values():
+            stack.frames.clear()
+        self.stacks.clear()
 
     def follow(self, base: str) -> CallStack:
         """The call stack of this thread from now on; `base` is what it works for."""
-        stack = self._stacks[get_ident()] = CallStack(base, self._owner)
+        stack = self.stacks[get_ident()] = CallStack(base, self)
         return stack
+
+    def stack_of_none(self) -> CallStack | None:
+        """The call stack for a thread that has none: that of the main one, in a backward pass."""
+        return None if _current_node() is None else self.main
 
     def forget(self) -> None:
         """Follow this thread no longer."""
-        self._stacks.pop(get_ident(), None)
+        self.stacks.pop(get_ident(), None)
 
     @property
     def roots(self) -> list[tuple[str, nn.Module]]:
         """The root modules that are still alive, by path, in the order of their first call."""
         return [(path, module) for path, ref in self._roots if (module := ref()) is not None]
 
-    def _owner(self, node: Any) -> str:
-        return self._owner_of(node.variable)
+    def owner_of(self, node: Any) -> str:
+        """The path of the module whose gradient this node adds up."""
+        return self._owner(node.variable)
 
     def registered(self) -> None:
         """Some module has been given a parameter, a buffer or a module."""
         self._registrations += 1
 
-    def begin(self, module: nn.Module) -> None:
-        """A module's call begins."""
-        kind = type(module).__name__
-        node = _current_node()
-        stack = self._stacks.get(get_ident())
-        if stack is None:
-            if node is None:
-                return
-            stack = self.main
-        if kind == COMPILED:
-            return
-        # What nearly every call is: that of a child of the module in progress.
-        above, holder, _ = stack.frames[-1] if stack.frames else _NO_FRAME
-        name = None if holder is None else self._name_in(holder, module)
-        if name is not None:
-            path = f"{above}.{name}" if above else name
-        else:
-            path = self._path_of(module, stack)
-            self._begin_root(path, module)
-        stack.frames.append((path, module, None if node is None else node._sequence_nr()))
-        stack.switch(path)
-        known = self.called.get(path)
-        self.called[path] = (kind, 1) if known is None else (known[0], known[1] + 1)
-
-    def end(self, module: nn.Module) -> None:
-        """A module's call is over, also when it raised."""
-        stack = self._stacks.get(get_ident())
-        if stack is None:
-            if _current_node() is None:
-                return
-            stack = self.main
-        if not stack.pop(module) or (stack.frames and len(self._done) == len(self._roots)):
-            return
-        for path, root in self._roots:
-            if root() is module and path not in self._done:
-                self._done.add(path)
-                self._on_root_done(path, module, self.begun.get(path) != self._registrations)
-
-    def _begin_root(self, path: str, module: nn.Module) -> None:
-        """Tell of a root's first call, where this is one."""
+    def find(self, module: nn.Module, frames: list[Frame]) -> str | None:
+        """The path of a module that is called now; None where its call is not to be noted."""
+        if type(module).__name__ == COMPILED:
+            return None
+        if frames:
+            above, holder, _ = frames[-1]
+            name = self._name_in(holder, module)
+            if name is not None:
+                return dotted(above, name)
+        path = self._path_of(module, frames)
         if path not in self.begun and any(
             path == known and root() is module for known, root in self._roots
         ):
             self.begun[path] = self._registrations
+            self.first_calls.add(path)
             self._on_root(path, module)
+        return path
 
-    def _path_of(self, module: nn.Module, stack: CallStack) -> str:
+    def root_ended(self, path: str, module: nn.Module) -> None:
+        """The first call of a root is over."""
+        self.first_calls.discard(path)
+        self._on_root_done(path, module, self.begun[path] != self._registrations)
+
+    def _path_of(self, module: nn.Module, frames: list[Frame]) -> str:
         learnt = list(self._names)
-        path = self._search(module, stack)
+        path = self._search(module, frames)
         if path is None and learnt:
             # It may have come in, deep below, since those names were learnt. Whether it is found
             # must not hang on its address, which may be that of the one whose place it took.
             for key in learnt:
                 self._names.pop(key, None)  # unless another thread has just done so
-            path = self._search(module, stack)
+            path = self._search(module, frames)
         return self._add_root(module) if path is None else path
 
-    def _search(self, module: nn.Module, stack: CallStack) -> str | None:
+    def _search(self, module: nn.Module, frames: list[Frame]) -> str | None:
         """The path of `module` below the modules in progress, the inner first, or a root."""
-        for frame_path, above, _ in reversed(stack.frames):
+        for frame_path, above, _ in reversed(frames):
             name = self._name_in(above, module)
             if name is not None:
                 return dotted(frame_path, name)
@@ -227,13 +150,13 @@ class ModulePaths:
 
         Of one that stands in two places, that of the first.
         """
-        if len(above._modules) > _FEW and (key := self._key_among_many(above, module)) is not None:
+        if len(above._modules) > FEW and (key := self._key_among_many(above, module)) is not None:
             return key
         children: dict[str, Any] = above._modules
         for key, child in children.items():
             if child is module:
                 return key
-            if child is not None and child._modules and _is_list(child.__class__):
+            if child is not None and child._modules and is_list(child.__class__):
                 name = self._name_in(child, module)
                 if name is not None:
                     return f"{key}.{name}"
@@ -276,12 +199,6 @@ class ModulePaths:
             number += 1
         self._roots.append((path, weakref.ref(module)))
         return path
-
-
-@cache
-def _is_list(kind: type) -> bool:
-    """Whether modules of this kind hold others in a row, which are called one by one too."""
-    return issubclass(kind, nn.ModuleList | nn.ModuleDict | nn.Sequential)
 
 
 def _is_at(above: nn.Module, name: str, module: nn.Module) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import torch
 from torch._ops import OpOverload
 
 from pytest_flopbudget.meters import formulas
+from pytest_flopbudget.meters.bindings import call_of
 from pytest_flopbudget.meters.formulas import pointwise, registry
 from pytest_flopbudget.meters.formulas.free import ALLOCATIONS, QUESTIONS
 from pytest_flopbudget.meters.formulas.registry import (
@@ -55,6 +57,8 @@ class Plan:
     """Without overload, such as `aten.convolution`: the name that reports group by."""
     overload: str
     """With overload, such as `aten.add.Tensor`."""
+    call: Callable[..., Any]
+    """What runs it."""
     formula: Formula | None = None
     sparse_formula: Formula | None = None
     nested_formula: Formula | None = None
@@ -198,7 +202,7 @@ def plan_for(func: Any) -> Plan:
     """The plan of an operator overload, or of a higher-order operator."""
     if not isinstance(func, OpOverload):
         name = f"higher_order.{func.name() if callable(getattr(func, 'name', None)) else func}"
-        return Plan(Road.HIGHER_ORDER, name, name)
+        return Plan(Road.HIGHER_ORDER, name, name, func)
     schema = func._schema
     name = schema.name
     formula, sparse = formula_for(name), sparse_formula_for(name)
@@ -221,6 +225,7 @@ def plan_for(func: Any) -> Plan:
         road=road,
         name=name.replace("::", "."),
         overload=str(func),
+        call=call_of(func),
         formula=formula,
         sparse_formula=sparse,
         nested_formula=nested,

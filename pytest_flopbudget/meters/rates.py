@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import Measurement, Samples, Value
+from pytest_flopbudget.meters.call_stack import CallStack
 from pytest_flopbudget.meters.counting import CountingMode
 from pytest_flopbudget.meters.dispatch import DispatchPass
-from pytest_flopbudget.meters.modules import CallStack
 from pytest_flopbudget.meters.randomness import preserved_random_state
 from pytest_flopbudget.meters.roof import rate_of
 from pytest_flopbudget.meters.traffic import tensors_in
@@ -125,9 +125,8 @@ class _DtypeMode(CountingMode):
     """Books each operator at the dtype of its arguments."""
 
     def __init__(self, calls: CallStack) -> None:
-        super().__init__(calls)
+        super().__init__(calls, place=lambda: self._dtype)
         self._dtype = _NONE
-        self._place = lambda: self._dtype
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

@@ -18,10 +18,10 @@ from torch.utils._foreach_utils import _foreach_supported_types
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopbudget.meters.eager import EagerMode
+from pytest_flopbudget.meters.storages import PLAIN
 from pytest_flopbudget.meters.unfakeable import NO_CUDA, UnfakeableError, quiet
 from pytest_flopbudget.meters.weights import ORIGINALS
 
-_PLAIN: Final = frozenset({Tensor, nn.Parameter, nn.Buffer})
 _OURS: Final = (FakeTensor, nn.Parameter, nn.Buffer)
 _LOG: Final = logging.getLogger("torch._subclasses.fake_tensor")
 _LONGEST_CONSTANT: Final = 1024
@@ -173,7 +173,7 @@ class StandIns(EagerMode):
 
     def _stand_in(self, tensor: Tensor, func: Any) -> Tensor:
         """What the operator gets in place of the tensor."""
-        if type(tensor) in _PLAIN:
+        if type(tensor) in PLAIN:
             if _changes_sizes(func):
                 raise UnfakeableError(
                     "changes the sizes of a real tensor in place, while fake tensors are "
@@ -282,7 +282,7 @@ def _refuse_foreign(device: torch.device) -> None:
 
 def _is_argument(leaf: Any) -> bool:
     return (
-        type(leaf) in _PLAIN
+        type(leaf) in PLAIN
         and leaf.grad_fn is None
         and not are_lengths(leaf)
         and not torch._C._functorch.is_functorch_wrapped_tensor(leaf)

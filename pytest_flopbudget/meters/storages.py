@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pytest_flopbudget.meters.detours import REGIONS, Detour
 
 Site = tuple[str, str]
 """Module path and operator, or `parameter`, `buffer` or `input` for what was there before."""
 
+PLAIN: Final = frozenset({Tensor, nn.Parameter, nn.Buffer})
+"""The types of tensors that nobody has made a class of their own from."""
 PARAMETER: Final = "parameter"
 BUFFER: Final = "buffer"
 INPUT: Final = "input"

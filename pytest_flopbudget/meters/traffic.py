@@ -7,13 +7,12 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pytest_flopbudget.meters.plans import Plan
-from pytest_flopbudget.meters.storages import parts_of, storage_of
+from pytest_flopbudget.meters.storages import PLAIN, parts_of, storage_of
 
-_PLAIN: Final = frozenset({Tensor, nn.Parameter})
-_NO_TENSORS: Final = frozenset(
+NO_TENSORS: Final = frozenset(
     {int, float, bool, complex, str, type(None)}
     | {torch.dtype, torch.device, torch.layout, torch.memory_format}
 )
@@ -25,9 +24,9 @@ def tensors_in(values: Iterable[Any]) -> list[Tensor]:
     tensors: list[Tensor] = []
     for value in values:
         kind = type(value)
-        if kind in _PLAIN:
+        if kind in PLAIN:
             tensors.append(value)
-        elif kind in _NO_TENSORS:
+        elif kind in NO_TENSORS:
             continue
         elif isinstance(value, Tensor):
             tensors.append(value)

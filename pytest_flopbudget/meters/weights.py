@@ -21,7 +21,7 @@ from pytest_flopbudget.meters.packed import (
     stored_nbytes,
     tensors_in_package,
 )
-from pytest_flopbudget.meters.storages import BUFFER, PARAMETER, Site, storage_of
+from pytest_flopbudget.meters.storages import BUFFER, PARAMETER, PLAIN, Site, storage_of
 from pytest_flopbudget.meters.storages import parts_of as plain_parts_of
 
 _IMAGES: Final = 4
@@ -39,8 +39,6 @@ _SCRIPTED_NAMES: Final = (
 ORIGINALS: Final[Any] = WeakTensorKeyDictionary()
 """For fake tensors that stand in for real ones, a weak reference to the real one."""
 
-
-_PLAIN: Final = frozenset({Tensor, nn.Parameter, nn.Buffer})
 _Modules: TypeAlias = list[tuple[str, nn.Module]]
 """Dotted path and module of a root and of every module below it."""
 _Whole: TypeAlias = tuple[Any, Site, int, int, bool]
@@ -111,7 +109,7 @@ class Weights:
         """The owner of the tensor's storage, if a root owns it."""
         if self._expected:
             self._learn_expected()
-        if type(tensor) not in _PLAIN and (original := ORIGINALS.get(tensor)) is not None:
+        if type(tensor) not in PLAIN and (original := ORIGINALS.get(tensor)) is not None:
             named = original()
             known = None if named is None else storage_of(named)
             if known is None:
@@ -166,7 +164,7 @@ class Weights:
             return False
         labels, has_graph = self.labels, torch.is_grad_enabled()
         for site, tensor in _tensors(modules):
-            if type(tensor) not in _PLAIN:
+            if type(tensor) not in PLAIN:
                 return False
             is_trained = tensor.requires_grad
             storage = tensor.untyped_storage()
@@ -320,7 +318,7 @@ def parts_of(tensor: Tensor) -> list[Tensor]:
 
 def _is_plain(tensor: Tensor) -> bool:
     """Whether the tensor holds its data itself."""
-    return type(tensor) in _PLAIN and tensor.layout is torch.strided and not tensor.is_nested
+    return type(tensor) in PLAIN and tensor.layout is torch.strided and not tensor.is_nested
 
 
 def _numel(tensor: Tensor) -> int:

@@ -10,7 +10,8 @@ from pytest_flopbudget.meters.formulas.registry import formula
 
 
 def _channels(x: Tensor) -> int:
-    return x.shape[1] if x.dim() > 1 else x.shape[0]
+    shape = x.shape
+    return shape[1] if len(shape) > 1 else shape[0]
 
 
 def _batch_norm(
@@ -26,33 +27,49 @@ def _batch_norm(
     unbiased variance (7c).
     Source: the definition in the documentation of torch.nn.BatchNorm2d, in two passes.
     """
-    channels = _channels(x)
+    elements, channels = x.numel(), _channels(x)
     affine = (weight is not None) + (bias is not None)
-    flops = (2 + affine) * x.numel() + 2 * channels
+    flops = (2 + affine) * elements + 2 * channels
     if training:
-        flops += 4 * x.numel() + 7 * channels * has_running
+        flops += 4 * elements + 7 * channels * has_running
     return flops
 
 
 @formula(
     "native_batch_norm",
-    "_native_batch_norm_legit",
     "_native_batch_norm_legit_functional",
     "cudnn_batch_norm",
     "miopen_batch_norm",
 )
 def batch_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: Any, out: Any, **_: Any
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    _running_var: Tensor | None,
+    training: bool,
+    *_rest: Any,
+    out: Any,
 ) -> int:
     """FLOPs of batch normalisation, told by its `training` argument; see `_batch_norm`.
 
     x: [n, c, *size] -> out: the shape of x.
     """
+    return _batch_norm(x, weight, bias, training, running_mean is not None)
+
+
+@formula("_native_batch_norm_legit")
+def batch_norm_legit(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: Any, out: Any
+) -> int:
+    """FLOPs of batch normalisation, of which one overload has no statistics; see `_batch_norm`.
+
+    x: [n, c, *size] -> out: the shape of x.
+    """
     # rest: running_mean and running_var unless the overload has none, training, momentum, eps
-    statistics = [value for value in rest if value is None or isinstance(value, Tensor)]
-    training = next(value for value in rest if isinstance(value, bool))
-    has_running = bool(statistics) and statistics[0] is not None
-    return _batch_norm(x, weight, bias, training, has_running)
+    if isinstance(rest[0], bool):
+        return _batch_norm(x, weight, bias, rest[0], has_running=False)
+    return _batch_norm(x, weight, bias, rest[2], rest[0] is not None)
 
 
 @formula("_native_batch_norm_legit_no_training", "_batch_norm_no_update")

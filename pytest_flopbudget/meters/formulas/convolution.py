@@ -5,7 +5,6 @@ Each library's operator has its own order of arguments, and the same count.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +22,8 @@ def _forward_macs(x: Tensor, weight: Tensor, out: Tensor, is_transposed: bool) -
     out_channels/groups, *kernel]; every element of x gives out_channels/groups * kernel.
     Taps on the zero padding are counted, as every published figure does.
     """
-    taps = math.prod(weight.shape[1:])
+    weights = weight.numel()
+    taps = weights // weight.shape[0] if weights else 0
     return (x if is_transposed else out).numel() * taps * real_factor(out)
 
 

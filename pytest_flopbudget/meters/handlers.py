@@ -1,0 +1,307 @@
+"""What is done with one operator each time it comes: a function for each, made at first sight.
+
+A region runs these once between any two kernels. So each is one function with all that it needs
+at hand, which takes the common case itself and leaves the rest to the books.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from pytest_flopbudget.meters.booking import REAL, STRIDED, Books, Operator, Place, Row
+from pytest_flopbudget.meters.call_stack import CallStack
+from pytest_flopbudget.meters.formulas.registry import Formula, Work
+from pytest_flopbudget.meters.packed import packed_nbytes
+from pytest_flopbudget.meters.plans import Plan, Road
+from pytest_flopbudget.meters.storages import PLAIN, StorageLedger
+from pytest_flopbudget.meters.traffic import (
+    NO_TENSORS,
+    bytes_moved,
+    nbytes_of,
+    tensors_in,
+)
+
+Handler: TypeAlias = Callable[[Any, Any], Any]
+"""Runs an operator on these arguments and keywords, and books it."""
+_current_node: Final[Any] = torch._C._current_autograd_node
+
+
+class Desk(NamedTuple):
+    """Where the operators of one thread are booked.
+
+    calls: the module calls in progress. place: where to book, where that is no module's path.
+    """
+
+    calls: CallStack
+    books: Books
+    place: Callable[[], Place] | None
+
+
+def counted(operator: Operator, desk: Desk) -> Handler:
+    """Runs an operator and books what it costs."""
+    ledger = desk.books.ledger
+    if ledger is not None:
+        return _with_storages(operator, desk, ledger)
+    if operator.plan.road is Road.FREE:
+        return _called(operator, desk)
+    if operator.plan.per_element is not None:
+        return _by_element(operator, desk)
+    return _by_formula(operator, desk)
+
+
+def viewed(operator: Operator, desk: Desk) -> Handler:
+    """Runs an operator that moves no data, and books storages that it brings to light."""
+    call, calls, place, books = operator.plan.call, desk.calls, desk.place, desk.books
+    ledger, plan = books.ledger, operator.plan
+    if ledger is None:
+        return lambda args, kwargs: call(*args, **kwargs)
+    # What lift_fresh takes was made from Python numbers just now: it is new.
+    up_to = 0 if plan.name == "aten.lift_fresh" else plan.tensors_up_to
+
+    def handle(args: Any, kwargs: Any) -> Any:
+        path = calls.path if _current_node() is None else calls.current()
+        if place is not None:
+            place()  # the view's backward belongs to this line
+        inputs = tensors_in(args[:up_to])
+        if books.is_shared:
+            with ledger.lock:
+                stored = ledger.touch(inputs, path)
+            result = call(*args, **kwargs)
+            with ledger.lock:
+                _show(ledger, plan, path, result, stored)
+            return result
+        stored = ledger.touch(inputs, path)
+        result = call(*args, **kwargs)
+        if stored is None or not plan.returns_views:
+            _show(ledger, plan, path, result, stored)
+        return result
+
+    return handle
+
+
+def _show(
+    ledger: StorageLedger, plan: Plan, path: str, result: Any, stored: list[int] | None
+) -> None:
+    """Book what a view brings to light: mostly the storage that has just been booked."""
+    if stored is None or not plan.returns_views:
+        ledger.produce(tensors_in((result,)), (path, plan.name))
+
+
+def _called(operator: Operator, desk: Desk) -> Handler:
+    """Books that it was called, of one that does no arithmetic."""
+    call, rows = operator.plan.call, operator.rows
+    calls, place = desk.calls, desk.place
+
+    def handle(args: Any, kwargs: Any) -> Any:
+        at = calls.path if place is None and _current_node() is None else (place or calls.current)()
+        result = call(*args, **kwargs)
+        row = rows.get(at)
+        if row is None:
+            row = rows[at] = Row()
+        row.calls += 1
+        return result
+
+    return handle
+
+
+def _by_element(operator: Operator, desk: Desk) -> Handler:
+    """Books the arithmetic of one that costs as much for each element of a real result."""
+    call, rows, plan = operator.plan.call, operator.rows, operator.plan
+    calls, books, place = desk.calls, desk.books, desk.place
+    each, most = plan.per_element or 0, plan.most_arguments
+
+    def handle(args: Any, kwargs: Any) -> Any:
+        at = calls.path if place is None and _current_node() is None else (place or calls.current)()
+        result = call(*args, **kwargs) if kwargs else call(*args)
+        row = rows.get(at)
+        if row is None:
+            row = rows[at] = Row()
+        row.calls += 1
+        if (
+            isinstance(result, Tensor)
+            and not kwargs
+            and result.dtype in REAL
+            and result.layout is STRIDED
+            and len(args) <= most
+        ):
+            for value in args:
+                kind = type(value)
+                if kind in PLAIN:
+                    if value.layout is not STRIDED:
+                        break
+                elif kind not in NO_TENSORS and not _is_strided(value):
+                    break
+            else:
+                row.arithmetic += each * result.numel()
+                return result
+        books.book_arithmetic(operator, row, args, kwargs, result)
+        return result
+
+    return handle
+
+
+def _is_strided(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout is STRIDED
+
+
+def _by_formula(operator: Operator, desk: Desk) -> Handler:
+    """Books the arithmetic that a formula gives."""
+    call, rows, plan = operator.plan.call, operator.rows, operator.plan
+    calls, books, place = desk.calls, desk.books, desk.place
+    formula, up_to = plan.formula, plan.tensors_up_to
+    has_tensor_keywords = plan.has_tensor_keywords
+
+    def handle(args: Any, kwargs: Any) -> Any:
+        at = calls.path if place is None and _current_node() is None else (place or calls.current)()
+        result = call(*args, **kwargs) if kwargs else call(*args)
+        row = rows.get(at)
+        if row is None:
+            row = rows[at] = Row()
+        row.calls += 1
+        first = result[0] if type(result) is tuple else result
+        if (
+            type(first) is Tensor
+            and formula is not None
+            and not (kwargs and has_tensor_keywords)
+            and first.dtype in REAL
+        ):
+            for value in args[:up_to]:
+                kind = type(value)
+                if kind in PLAIN:
+                    if value.layout is not STRIDED or value.is_nested:
+                        break
+                elif kind not in NO_TENSORS:
+                    break
+            else:
+                if _applies(formula, row, args, kwargs, result):
+                    return result
+        books.book_arithmetic(operator, row, args, kwargs, result)
+        return result
+
+    return handle
+
+
+def _with_storages(operator: Operator, desk: Desk, ledger: StorageLedger) -> Handler:
+    """Books arithmetic, traffic and storages."""
+    call, plan = operator.plan.call, operator.plan
+    calls, books, place = desk.calls, desk.books, desk.place
+    touch, lock = ledger.touch, ledger.lock
+    has_tensor_keywords, up_to = plan.has_tensor_keywords, plan.tensors_up_to
+    book = booker(operator, books, ledger)
+
+    def handle(args: Any, kwargs: Any) -> Any:
+        if place is not None:
+            at = place()
+            path = at if type(at) is str else at[0]
+        else:
+            path = at = calls.path if _current_node() is None else calls.current()
+        inputs = tensors_in(args[:up_to])
+        if kwargs and has_tensor_keywords:
+            inputs += tensors_in(kwargs.values())
+        if books.is_shared:
+            with lock:
+                stored = touch(inputs, path)
+            result = call(*args, **kwargs)
+            with lock:
+                book(at, args, kwargs, result, inputs, stored)
+            return result
+        stored = touch(inputs, path)
+        result = call(*args, **kwargs) if kwargs else call(*args)
+        book(at, args, kwargs, result, inputs, stored)
+        return result
+
+    return handle
+
+
+def booker(
+    operator: Operator, books: Books, ledger: StorageLedger
+) -> Callable[[Place, Any, Any, Any, list[Tensor], list[int] | None], None]:
+    """What books a call that has run.
+
+    It takes the place, arguments and keywords, the result, the tensors among the arguments, and
+    the ids of their storages.
+    """
+    plan, name, rows, produce = operator.plan, operator.plan.name, operator.rows, ledger.produce
+    is_simple = plan.reads_all_and_writes_its_result and not plan.takes_packages
+    is_free = plan.road is Road.FREE
+    formula, each, most = plan.formula, plan.per_element, plan.most_arguments
+    written_keywords = plan.written_keywords
+
+    def book(
+        at: Place,
+        args: Any,
+        kwargs: Any,
+        result: Any,
+        inputs: list[Tensor],
+        stored: list[int] | None,
+    ) -> None:
+        row = rows.get(at)
+        if row is None:
+            row = rows[at] = Row()
+            row.site = (at if isinstance(at, str) else at[0], name)
+        row.calls += 1
+        outputs = [result] if isinstance(result, Tensor) else tensors_in((result,))
+        is_dense = produce(outputs, row.site) and stored is not None
+        if (
+            is_simple
+            and stored is not None
+            and result is not None
+            and len(stored) == len(set(stored))
+        ):
+            row.bytes_moved += nbytes_of([*inputs, *outputs])
+        else:
+            _book_traffic(plan, ledger, row, args, kwargs, inputs, outputs)
+        if is_free:
+            return
+        if is_dense and not written_keywords and outputs and outputs[0].dtype in REAL:
+            if each is not None and not kwargs and len(args) <= most and outputs[0] is result:
+                row.arithmetic += each * result.numel()
+                return
+            if (
+                formula is not None
+                and True not in [tensor.is_nested for tensor in inputs]
+                and _applies(formula, row, args, kwargs, result)
+            ):
+                return
+        books.book(operator, row, args, kwargs, result, inputs, outputs, is_dense)
+
+    return book
+
+
+def _book_traffic(  # noqa: PLR0913, PLR0917 - the whole call, as it is
+    plan: Plan,
+    ledger: StorageLedger,
+    row: Row,
+    args: Any,
+    kwargs: Any,
+    inputs: list[Tensor],
+    outputs: list[Tensor],
+) -> None:
+    """Book the bytes of a call that does not just read its arguments and write its result."""
+    if not plan.reads_all_and_writes_its_result:
+        for position in plan.written:
+            ledger.produce(tensors_in(args[position : position + 1]), row.site)
+    row.bytes_moved += bytes_moved(plan, args, kwargs, inputs, outputs)
+    if plan.takes_packages:
+        row.bytes_moved += packed_nbytes((*args, *kwargs.values()))
+
+
+def _applies(formula: Formula, row: Row, args: Any, kwargs: Any, result: Any) -> bool:
+    """Book what the formula says; false where the books are to apply it with care."""
+    try:
+        work = formula(*args, **kwargs, out=result)
+    except Exception:  # whatever it is: the books see it again, and say what is wrong
+        return False
+    if type(work) is int:
+        row.arithmetic += work
+        return True
+    if type(work) is Work:
+        row.macs += work.macs
+        row.arithmetic += work.arithmetic
+        row.int_ops += work.int_ops
+        return True
+    return False

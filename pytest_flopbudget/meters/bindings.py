@@ -17,6 +17,7 @@ _GENERATED: Final[Any] = torch._C._VariableFunctions
 _TAKEN: Final = frozenset(
     {
         "aten::_log_softmax",
+        "aten::_scaled_dot_product_flash_attention_for_cpu",
         "aten::_softmax",
         "aten::add.Tensor",
         "aten::addmm",
@@ -26,8 +27,10 @@ _TAKEN: Final = frozenset(
         "aten::convolution",
         "aten::div.Tensor",
         "aten::embedding",
+        "aten::empty.memory_format",
         "aten::exp",
         "aten::mean.dim",
+        "aten::mkldnn_rnn_layer",
         "aten::mm",
         "aten::mul.Tensor",
         "aten::native_batch_norm",
@@ -48,6 +51,7 @@ _TAKEN: Final = frozenset(
         "aten::tanh",
         "aten::transpose.int",
         "aten::unsqueeze",
+        "aten::zeros",
     }
 )
 """The overloads that are called by the generated function of the same name.

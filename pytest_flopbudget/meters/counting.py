@@ -20,6 +20,9 @@ from pytest_flopbudget.meters.storages import PLAIN, StorageLedger
 from pytest_flopbudget.meters.traffic import tensors_in
 
 _tracing_state: Final = torch._C._get_tracing_state
+# Looked up once: asking an enumeration for a member takes as long as a function call.
+_VIEW: Final = Road.VIEW
+_COUNTED: Final = (Road.COUNT, Road.FREE, Road.UNKNOWN)
 
 
 class CountingMode(EagerMode):
@@ -72,16 +75,16 @@ class CountingMode(EagerMode):
         operator = self.books.operators[id(func)] = Operator(func, known_plan(func))
         road = operator.plan.road
         handle: Handler
-        if road is Road.VIEW:
+        if road is _VIEW:
             handle = viewed(operator, self._desk)
+        elif road in _COUNTED:
+            handle = counted(operator, self._desk)
         elif road is Road.HIGHER_ORDER:
             handle = partial(self._call_functions, operator)
         elif road is Road.OPAQUE:
             handle = partial(self._look_inside, operator, counted(operator, self._desk))
-        elif road in {Road.DECOMPOSE, Road.LOOK_INSIDE}:
-            handle = partial(self._take_apart, operator, counted(operator, self._desk))
         else:
-            handle = counted(operator, self._desk)
+            handle = partial(self._take_apart, operator, counted(operator, self._desk))
         self._handlers[id(func)] = handle
         return handle
 

@@ -16,7 +16,7 @@ from pytest_flopbudget.meters.booking import REAL, STRIDED, Books, Operator, Pla
 from pytest_flopbudget.meters.call_stack import CallStack
 from pytest_flopbudget.meters.formulas.registry import Formula, Work
 from pytest_flopbudget.meters.packed import packed_nbytes
-from pytest_flopbudget.meters.plans import Plan, Road
+from pytest_flopbudget.meters.plans import Plan
 from pytest_flopbudget.meters.storages import PLAIN, StorageLedger
 from pytest_flopbudget.meters.traffic import (
     NO_TENSORS,
@@ -46,7 +46,7 @@ def counted(operator: Operator, desk: Desk) -> Handler:
     ledger = desk.books.ledger
     if ledger is not None:
         return _with_storages(operator, desk, ledger)
-    if operator.plan.road is Road.FREE:
+    if operator.plan.is_free:
         return _called(operator, desk)
     if operator.plan.per_element is not None:
         return _by_element(operator, desk)
@@ -227,7 +227,7 @@ def booker(
     """
     plan, name, rows, produce = operator.plan, operator.plan.name, operator.rows, ledger.produce
     is_simple = plan.reads_all_and_writes_its_result and not plan.takes_packages
-    is_free = plan.road is Road.FREE
+    is_free = plan.is_free
     formula, each, most = plan.formula, plan.per_element, plan.most_arguments
     written_keywords = plan.written_keywords
 

@@ -53,7 +53,7 @@ class ModulePaths:
         self.first_calls: set[str] = set()
         """Those of them whose first call is in progress."""
         self._registrations = 0
-        self._roots: list[tuple[str, weakref.ref[nn.Module]]] = []
+        self._roots: dict[str, weakref.ref[nn.Module]] = {}
         self._names: dict[int, tuple[weakref.ref[nn.Module], dict[int, str]]] = {}
         self._children: dict[int, tuple[weakref.ref[nn.Module], dict[int, str]]] = {}
         self.main = CallStack("", self)
@@ -88,7 +88,9 @@ class ModulePaths:
     @property
     def roots(self) -> list[tuple[str, nn.Module]]:
         """The root modules that are still alive, by path, in the order of their first call."""
-        return [(path, module) for path, ref in self._roots if (module := ref()) is not None]
+        return [
+            (path, module) for path, ref in self._roots.items() if (module := ref()) is not None
+        ]
 
     def owner_of(self, node: Any) -> str:
         """The path of the module whose gradient this node adds up."""
@@ -108,9 +110,8 @@ class ModulePaths:
             if name is not None:
                 return dotted(above, name)
         path = self._path_of(module, frames)
-        if path not in self.begun and any(
-            path == known and root() is module for known, root in self._roots
-        ):
+        root = self._roots.get(path)
+        if root is not None and root() is module and path not in self.begun:
             self.begun[path] = self._registrations
             self.first_calls.add(path)
             self._on_root(path, module)
@@ -122,6 +123,8 @@ class ModulePaths:
         self._on_root_done(path, module, self.begun[path] != self._registrations)
 
     def _path_of(self, module: nn.Module, frames: list[Frame]) -> str:
+        if not self._roots:
+            return self._add_root(module)
         learnt = list(self._names)
         path = self._search(module, frames)
         if path is None and learnt:
@@ -191,13 +194,12 @@ class ModulePaths:
         return dotted(path, name)
 
     def _add_root(self, module: nn.Module) -> str:
-        taken = {path for path, _ in self._roots}
-        path = "" if not taken else type(module).__name__
+        path = "" if not self._roots else type(module).__name__
         number = 2
-        while path in taken:
+        while path in self._roots:
             path = f"{type(module).__name__}#{number}"
             number += 1
-        self._roots.append((path, weakref.ref(module)))
+        self._roots[path] = weakref.ref(module)
         return path
 
 

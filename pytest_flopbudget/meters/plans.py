@@ -59,6 +59,8 @@ class Plan:
     """With overload, such as `aten.add.Tensor`."""
     call: Callable[..., Any]
     """What runs it."""
+    is_free: bool = False
+    """Whether it does no arithmetic."""
     formula: Formula | None = None
     sparse_formula: Formula | None = None
     nested_formula: Formula | None = None
@@ -226,6 +228,7 @@ def plan_for(func: Any) -> Plan:
         name=name.replace("::", "."),
         overload=str(func),
         call=call_of(func),
+        is_free=road is Road.FREE,
         formula=formula,
         sparse_formula=sparse,
         nested_formula=nested,

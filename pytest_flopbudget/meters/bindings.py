@@ -27,7 +27,6 @@ _TAKEN: Final = frozenset(
         "aten::convolution",
         "aten::div.Tensor",
         "aten::embedding",
-        "aten::empty.memory_format",
         "aten::exp",
         "aten::mean.dim",
         "aten::mkldnn_rnn_layer",
@@ -51,7 +50,6 @@ _TAKEN: Final = frozenset(
         "aten::tanh",
         "aten::transpose.int",
         "aten::unsqueeze",
-        "aten::zeros",
     }
 )
 """The overloads that are called by the generated function of the same name.
@@ -69,6 +67,15 @@ _METHODS: Final = {
 _OF_MODULES: Final = ("gelu", "max_pool2d_with_indices", "silu")
 
 
+def _making(general: Callable[..., Any], quick: Callable[..., Any]) -> Callable[..., Any]:
+    """Around a function that makes a tensor: without a device it would ask for Python's default."""
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        return (quick if "device" in kwargs else general)(*args, **kwargs)
+
+    return make
+
+
 def _known() -> dict[str, Callable[..., Any]]:
     found: dict[str, Any] = {
         name: getattr(_GENERATED, name.removeprefix("aten::").partition(".")[0], None)
@@ -77,6 +84,9 @@ def _known() -> dict[str, Callable[..., Any]]:
     nn: Any = torch._C._nn
     found |= {f"aten::{name}": getattr(nn, name, None) for name in _OF_MODULES}
     found |= _METHODS
+    aten: Any = torch.ops.aten
+    found["aten::empty.memory_format"] = _making(aten.empty.memory_format._op, _GENERATED.empty)
+    found["aten::zeros"] = _making(aten.zeros.default._op, _GENERATED.zeros)
     return {name: call for name, call in found.items() if call is not None}
 
 

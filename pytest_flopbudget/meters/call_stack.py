@@ -29,8 +29,10 @@ There is one where a checkpoint is recomputed.
 class Names(Protocol):
     """What knows the modules by their names."""
 
-    called: dict[str, list[Any]]
-    """By path, the class of the module there, and how often it was called."""
+    kinds: dict[str, type]
+    """By path, the class of the first module that was called there."""
+    calls: dict[str, int]
+    """By path, how often a module was called there."""
     first_calls: set[str]
     """The paths of the roots whose first call is in progress."""
 
@@ -57,7 +59,8 @@ class CallStack:
         self.path = base
         """Where the operators belong that are no part of a backward pass."""
         self._names = names
-        self._called = names.called
+        self._kinds = names.kinds
+        self._calls = names.calls
         self._first_calls = names.first_calls
         self.frames: list[Frame] = []
         """The calls in progress, the inner last."""
@@ -90,19 +93,23 @@ class CallStack:
             children: dict[str, Any] = holder._modules
             if len(children) <= FEW:
                 for name, child in children.items():
-                    if child is module:
-                        if not module._modules or module.__class__.__name__ != COMPILED:
-                            path = f"{above}.{name}" if above else name
+                    if child is module and (
+                        not child._modules or child.__class__.__name__ != COMPILED
+                    ):
+                        path = f"{above}.{name}" if above else name
                         break
                     if child is not None and child._modules and is_list(child.__class__):
                         break  # of two places that it stands in, the first may be in there
-        if path is None:
-            path = self._names.find(module, frames)
-            if path is None:
-                return
+        if path is None and (path := self._names.find(module, frames)) is None:
+            return
         node = _current_node()
         frames.append((path, module, None if node is None else node._sequence_nr()))
-        self._called.setdefault(path, [module.__class__, 0])[1] += 1
+        calls = self._calls.get(path)
+        if calls is None:
+            self._calls[path] = 1
+            self._kinds[path] = module.__class__
+        else:
+            self._calls[path] = calls + 1
         self.path = path
         number = _next_sequence_nr()
         if number == self._switched:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -50,7 +50,7 @@ class FlopCounter:
         self._region: Region | None = None
         self._measurement: Measurement | None = None
         self._unread: Callable[[], Measurement] | None = None
-        self._stand_ins = ExitStack()
+        self._stand_ins: AbstractContextManager[object] | None = None
 
     def __enter__(self) -> FlopCounter:
         if self._region is not None:
@@ -65,7 +65,9 @@ class FlopCounter:
         self._region.__enter__()
         mode = active_mode()
         if mode is not None:
-            self._stand_ins.enter_context(stand_ins_for(mode))
+            stand_ins = stand_ins_for(mode)
+            stand_ins.__enter__()
+            self._stand_ins = stand_ins
         return self
 
     def __exit__(
@@ -75,9 +77,11 @@ class FlopCounter:
         traceback: TracebackType | None,
     ) -> None:
         region, self._region = self._region, None
+        stand_ins, self._stand_ins = self._stand_ins, None
         if region is not None:
             try:
-                self._stand_ins.__exit__(kind, error, traceback)
+                if stand_ins is not None:
+                    stand_ins.__exit__(kind, error, traceback)
             finally:
                 region.__exit__(kind, error, traceback)
                 # Put together when it is asked for: many a counter is only asked for one number.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from threading import get_ident
+from threading import Lock, get_ident
 from types import MethodType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+import torch
 from torch import nn
 from torch.nn.modules import module as registry
 
 from pytest_flopbudget.meters.detours import REGIONS, Detour
 
+_current_node: Final[Any] = torch._C._current_autograd_node
 _REGISTRIES: Final = (
     registry._global_parameter_registration_hooks,
     registry._global_buffer_registration_hooks,
@@ -20,6 +22,60 @@ _REGISTRIES: Final = (
 )
 _KEY: Final = -1
 """Of our hooks in the registries: torch numbers its own from zero."""
+
+
+class Listener(Protocol):
+    """What is told of every call of a module on one thread."""
+
+    def begin(self, module: nn.Module) -> None:
+        """A call begins."""
+
+    def end(self, module: nn.Module) -> None:
+        """It is over, also when it raised."""
+
+
+class _Both:
+    """The listeners of two regions, of which one is within the other."""
+
+    def __init__(self, outer: Listener, inner: Listener) -> None:
+        self.outer = outer
+        self.inner = inner
+
+    def begin(self, module: nn.Module) -> None:
+        self.outer.begin(module)
+        self.inner.begin(module)
+
+    def end(self, module: nn.Module) -> None:
+        self.inner.end(module)
+        self.outer.end(module)
+
+
+_LISTENERS: Final[dict[int, Listener]] = {}
+"""By thread."""
+_lock: Final = Lock()
+"""To be held while they change: a region ends for its other threads too."""
+
+
+def listen(thread: int, listener: Listener) -> None:
+    """Tell a listener of the calls on a thread, beside those that hear of them already."""
+    with _lock:
+        outer = _LISTENERS.get(thread)
+        _LISTENERS[thread] = listener if outer is None else _Both(outer, listener)
+
+
+def unlisten(thread: int, listener: Listener) -> None:
+    """Tell it no more."""
+    with _lock:
+        known = _LISTENERS.pop(thread, None)
+        if known is not listener and (left := _without(known, listener)) is not None:
+            _LISTENERS[thread] = left
+
+
+def _without(known: Listener | None, listener: Listener) -> Listener | None:
+    if not isinstance(known, _Both):
+        return None if known is listener else known
+    outer, inner = _without(known.outer, listener), _without(known.inner, listener)
+    return _Both(outer, inner) if outer is not None and inner is not None else outer or inner
 
 
 def _calling(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,41 +87,27 @@ def _calling(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(original)
     def _call_impl(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        regions = REGIONS.open
-        if len(regions) != 1:
-            return _call_in_all(regions, original, module, args, kwargs)
-        paths = regions[0].paths
-        stack = paths.stacks.get(get_ident()) or paths.stack_of_none()
-        if stack is None:
+        listener = _LISTENERS.get(get_ident()) or _listener_of_none()
+        if listener is None:
             return original(module, *args, **kwargs)
-        stack.begin(module)
+        listener.begin(module)
         try:
             return original(module, *args, **kwargs)
         finally:
-            stack.end(module)
+            listener.end(module)
 
     return _call_impl
 
 
-def _call_in_all(
-    regions: tuple[Any, ...],
-    original: Callable[..., Any],
-    module: nn.Module,
-    args: Any,
-    kwargs: Any,
-) -> Any:
-    """The same where one region is within another, or none is left open."""
-    every = [
-        region.paths.stacks.get(get_ident()) or region.paths.stack_of_none() for region in regions
-    ]
-    stacks = [stack for stack in every if stack is not None]
-    for stack in stacks:
-        stack.begin(module)
-    try:
-        return original(module, *args, **kwargs)
-    finally:
-        for stack in reversed(stacks):
-            stack.end(module)
+def _listener_of_none() -> Listener | None:
+    """That of a thread which has none: in a backward pass, of those that wait for it."""
+    if _current_node() is None:
+        return None
+    listener: Listener | None = None
+    for region in REGIONS.open:
+        main: Listener = region.paths.main
+        listener = main if listener is None else _Both(listener, main)
+    return listener
 
 
 class _Registrations:

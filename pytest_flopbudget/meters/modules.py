@@ -5,16 +5,14 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from threading import get_ident
-from typing import Any, Final
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from pytest_flopbudget.meters.call_stack import FEW, CallStack, Frame, is_list
 from pytest_flopbudget.meters.eager import COMPILED
+from pytest_flopbudget.meters.module_calls import listen, unlisten
 from pytest_flopbudget.meters.weights import dotted
-
-_current_node: Final[Any] = torch._C._current_autograd_node
 
 
 class ModulePaths:
@@ -43,8 +41,10 @@ class ModulePaths:
         whether a module, a parameter or a buffer was registered meanwhile.
         owner: the path of the module that owns a parameter.
         """
-        self.called: dict[str, list[Any]] = {}
-        """By path, the class of the first module there, and how often it was called."""
+        self.kinds: dict[str, type] = {}
+        """By path, the class of the first module that was called there."""
+        self.calls: dict[str, int] = {}
+        """By path, how often a module was called there."""
         self._on_root = on_root
         self._on_root_done = on_root_done
         self._owner = owner
@@ -57,33 +57,39 @@ class ModulePaths:
         self._names: dict[int, tuple[weakref.ref[nn.Module], dict[int, str]]] = {}
         self._children: dict[int, tuple[weakref.ref[nn.Module], dict[int, str]]] = {}
         self.main = CallStack("", self)
-        self.stacks: dict[int, CallStack] = {}
+        self._stacks: dict[int, CallStack] = {}
         """By the thread whose calls they follow."""
         if root is not None:
             self._add_root(root)
 
     def start(self) -> None:
         """Begin to follow the calls of this thread."""
-        self.stacks[get_ident()] = self.main
+        self._follow(self.main)
 
     def stop(self) -> None:
         """Follow no more calls, nor the end of those in progress; what was learnt stays."""
-        for stack in self.stacks.values():
+        for thread, stack in self._stacks.items():
+            unlisten(thread, stack)
             stack.frames.clear()
-        self.stacks.clear()
+        self._stacks.clear()
 
     def follow(self, base: str) -> CallStack:
         """The call stack of this thread from now on; `base` is what it works for."""
-        stack = self.stacks[get_ident()] = CallStack(base, self)
+        stack = CallStack(base, self)
+        self._follow(stack)
         return stack
-
-    def stack_of_none(self) -> CallStack | None:
-        """The call stack for a thread that has none: that of the main one, in a backward pass."""
-        return None if _current_node() is None else self.main
 
     def forget(self) -> None:
         """Follow this thread no longer."""
-        self.stacks.pop(get_ident(), None)
+        thread = get_ident()
+        stack = self._stacks.pop(thread, None)
+        if stack is not None:
+            unlisten(thread, stack)
+
+    def _follow(self, stack: CallStack) -> None:
+        thread = get_ident()
+        self._stacks[thread] = stack
+        listen(thread, stack)
 
     @property
     def roots(self) -> list[tuple[str, nn.Module]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from functools import cache
 from typing import Any, Final, Protocol, TypeAlias
 
 import torch
@@ -24,6 +23,17 @@ Frame: TypeAlias = tuple[str, nn.Module, int | None]
 
 There is one where a checkpoint is recomputed.
 """
+
+
+class _Lists(dict[type, bool]):
+    """Whether modules of a kind hold others in a row, which are called one by one too."""
+
+    def __missing__(self, kind: type) -> bool:
+        is_list = self[kind] = issubclass(kind, nn.ModuleList | nn.ModuleDict | nn.Sequential)
+        return is_list
+
+
+IS_LIST: Final = _Lists()
 
 
 class Names(Protocol):
@@ -98,7 +108,7 @@ class CallStack:
                     ):
                         path = f"{above}.{name}" if above else name
                         break
-                    if child is not None and child._modules and is_list(child.__class__):
+                    if IS_LIST[child.__class__]:
                         break  # of two places that it stands in, the first may be in there
         if path is None and (path := self._names.find(module, frames)) is None:
             return
@@ -137,9 +147,3 @@ class CallStack:
         self._switched = number
         self._switch_nrs.append(number)
         self._switch_paths.append(path)
-
-
-@cache
-def is_list(kind: type) -> bool:
-    """Whether modules of this kind hold others in a row, which are called one by one too."""
-    return issubclass(kind, nn.ModuleList | nn.ModuleDict | nn.Sequential)

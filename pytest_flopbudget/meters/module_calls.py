@@ -92,7 +92,7 @@ def _calling(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(module, *args, **kwargs)
         listener.begin(module)
         try:
-            return original(module, *args, **kwargs)
+            return original(module, *args, **kwargs) if kwargs else original(module, *args)
         finally:
             listener.end(module)
 

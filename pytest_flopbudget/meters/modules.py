@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pytest_flopbudget.meters.call_stack import FEW, CallStack, Frame, is_list
+from pytest_flopbudget.meters.call_stack import FEW, IS_LIST, CallStack, Frame
 from pytest_flopbudget.meters.eager import COMPILED
 from pytest_flopbudget.meters.module_calls import listen, unlisten
 from pytest_flopbudget.meters.weights import dotted
@@ -165,7 +165,7 @@ class ModulePaths:
         for key, child in children.items():
             if child is module:
                 return key
-            if child is not None and child._modules and is_list(child.__class__):
+            if IS_LIST[child.__class__]:
                 name = self._name_in(child, module)
                 if name is not None:
                     return f"{key}.{name}"

@@ -55,7 +55,7 @@ def convolution(
     the library picks (Winograd, FFT) counts the same.
     """
     adds = 0 if bias is None else _sums(out, out.numel())
-    return Work(macs=_forward_macs(x, weight, out, transposed), arithmetic=adds)
+    return Work(_forward_macs(x, weight, out, transposed), adds)
 
 
 def _plain(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> Work:

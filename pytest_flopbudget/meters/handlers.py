@@ -152,7 +152,8 @@ def _by_formula(operator: Operator, desk: Desk) -> Handler:
     """Books the arithmetic that a formula gives."""
     call, rows, plan = operator.plan.call, operator.rows, operator.plan
     calls, books, place = desk.calls, desk.books, desk.place
-    formula, up_to = plan.formula, plan.tensors_up_to
+    # Where it takes no others, there is no need to look at them.
+    formula, up_to = plan.formula, 0 if plan.is_for_strided else plan.tensors_up_to
     has_tensor_keywords = plan.has_tensor_keywords
 
     def handle(args: Any, kwargs: Any) -> Any:
@@ -227,7 +228,7 @@ def booker(
     """
     plan, name, rows, produce = operator.plan, operator.plan.name, operator.rows, ledger.produce
     is_simple = plan.reads_all_and_writes_its_result and not plan.takes_packages
-    is_free = plan.is_free
+    is_free, is_for_strided = plan.is_free, plan.is_for_strided
     formula, each, most = plan.formula, plan.per_element, plan.most_arguments
     written_keywords = plan.written_keywords
 
@@ -263,7 +264,7 @@ def booker(
                 return
             if (
                 formula is not None
-                and True not in [tensor.is_nested for tensor in inputs]
+                and (is_for_strided or True not in [tensor.is_nested for tensor in inputs])
                 and _applies(formula, row, args, kwargs, result)
             ):
                 return

@@ -88,6 +88,8 @@ class Plan:
     """Before which positional argument all tensors stand; None where it is not known."""
     has_tensor_keywords: bool = True
     """Whether a keyword argument may be a tensor."""
+    is_for_strided: bool = False
+    """Whether it has kernels for plain strided tensors alone: none for sparse or nested ones."""
     returns_views: bool = False
     """Whether all that it returns shows an argument's storage."""
 
@@ -141,6 +143,12 @@ _BOOKKEEPING: Final = frozenset({"prim", "profiler"})
 """Namespaces whose operators look at tensors or mark time, and compute nothing."""
 _KEYS: Final = torch._C.DispatchKey
 _COMPOSITE: Final = _KEYS.CompositeImplicitAutograd
+_OTHER_LAYOUTS: Final = tuple(
+    key
+    for name, key in vars(_KEYS).items()
+    if name.startswith(("Sparse", "NestedTensor", "Composite"))
+)
+"""Keys of kernels that other tensors than strided ones may get to, those of composites included."""
 _NOT_LOOKED_INTO: Final = frozenset(
     {"_c10d_functional", "_c10d_functional_autograd", "aten", "c10d", "symm_mem"}
 )
@@ -246,6 +254,7 @@ def plan_for(func: Any) -> Plan:
         ),
         tensors_up_to=max((at for at, holds in enumerate(positional, 1) if holds), default=0),
         has_tensor_keywords=is_tensor != positional,
+        is_for_strided=not any(has_kernel(func, key) for key in _OTHER_LAYOUTS),
         returns_views=(
             not marked
             and name not in _VIEWS_BY_HAND

@@ -39,10 +39,6 @@ IS_LIST: Final = _Lists()
 class Names(Protocol):
     """What knows the modules by their names."""
 
-    kinds: dict[str, type]
-    """By path, the class of the first module that was called there."""
-    calls: dict[str, int]
-    """By path, how often a module was called there."""
     first_calls: set[str]
     """The paths of the roots whose first call is in progress."""
 
@@ -68,9 +64,11 @@ class CallStack:
         self.base = base
         self.path = base
         """Where the operators belong that are no part of a backward pass."""
+        self.calls: dict[str, int] = {}
+        """By path, how often a module was called there."""
+        self.kinds: dict[str, type] = {}
+        """By path, the class of the first one."""
         self._names = names
-        self._kinds = names.kinds
-        self._calls = names.calls
         self._first_calls = names.first_calls
         self.frames: list[Frame] = []
         """The calls in progress, the inner last."""
@@ -114,12 +112,12 @@ class CallStack:
             return
         node = _current_node()
         frames.append((path, module, None if node is None else node._sequence_nr()))
-        calls = self._calls.get(path)
+        calls = self.calls.get(path)
         if calls is None:
-            self._calls[path] = 1
-            self._kinds[path] = module.__class__
+            self.calls[path] = 1
+            self.kinds[path] = module.__class__
         else:
-            self._calls[path] = calls + 1
+            self.calls[path] = calls + 1
         self.path = path
         number = _next_sequence_nr()
         if number == self._switched:

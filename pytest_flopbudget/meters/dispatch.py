@@ -198,19 +198,15 @@ class DispatchPass:
             yield Uncounted(operator=UNFINISHED, calls=1, shapes=())
 
     def _modules(self) -> Iterator[ModuleSpending]:
-        by_path: dict[str, list[OperatorSpending]] = {path: [] for path in self.paths.calls}
+        called = self.paths.called
+        by_path: dict[str, list[OperatorSpending]] = {path: [] for path in called}
         for (path, operator), counts, calls in self._spendings():
             by_path.setdefault(path, []).append(
                 OperatorSpending(operator=operator, calls=calls, counts=counts)
             )
         for path, operators in by_path.items():
-            kind = self.paths.kinds.get(path)
-            yield ModuleSpending(
-                path=path,
-                type="" if kind is None else kind.__name__,
-                calls=self.paths.calls.get(path, 0),
-                operators=tuple(operators),
-            )
+            kind, calls = called.get(path, ("", 0))
+            yield ModuleSpending(path=path, type=kind, calls=calls, operators=tuple(operators))
 
     def _rows(self) -> Iterator[tuple[str, str, str, Row]]:
         """Path, line and operator of every row, of all threads."""

@@ -18,12 +18,7 @@ from pytest_flopbudget.meters.formulas.registry import Formula, Work
 from pytest_flopbudget.meters.packed import packed_nbytes
 from pytest_flopbudget.meters.plans import Plan
 from pytest_flopbudget.meters.storages import PLAIN, StorageLedger
-from pytest_flopbudget.meters.traffic import (
-    NO_TENSORS,
-    bytes_moved,
-    nbytes_of,
-    tensors_in,
-)
+from pytest_flopbudget.meters.traffic import NO_TENSORS, bytes_moved, nbytes_of, tensors_in
 
 Handler: TypeAlias = Callable[[Any, Any], Any]
 """Runs an operator on these arguments and keywords, and books it."""
@@ -59,8 +54,9 @@ def viewed(operator: Operator, desk: Desk) -> Handler:
     ledger, plan = books.ledger, operator.plan
     if ledger is None:
         return lambda args, kwargs: call(*args, **kwargs)
+    name, returns_views = plan.name, plan.returns_views
     # What lift_fresh takes was made from Python numbers just now: it is new.
-    up_to = 0 if plan.name == "aten.lift_fresh" else plan.tensors_up_to
+    up_to = 0 if name == "aten.lift_fresh" else plan.tensors_up_to
 
     def handle(args: Any, kwargs: Any) -> Any:
         path = calls.path if _current_node() is None else calls.current()
@@ -72,23 +68,15 @@ def viewed(operator: Operator, desk: Desk) -> Handler:
                 stored = ledger.touch(inputs, path)
             result = call(*args, **kwargs)
             with ledger.lock:
-                _show(ledger, plan, path, result, stored)
+                ledger.produce(tensors_in((result,)), (path, name))
             return result
         stored = ledger.touch(inputs, path)
         result = call(*args, **kwargs)
-        if stored is None or not plan.returns_views:
-            _show(ledger, plan, path, result, stored)
+        if stored is None or not returns_views:  # a view's storage has just been booked
+            ledger.produce(tensors_in((result,)), (path, name))
         return result
 
     return handle
-
-
-def _show(
-    ledger: StorageLedger, plan: Plan, path: str, result: Any, stored: list[int] | None
-) -> None:
-    """Book what a view brings to light: mostly the storage that has just been booked."""
-    if stored is None or not plan.returns_views:
-        ledger.produce(tensors_in((result,)), (path, plan.name))
 
 
 def _called(operator: Operator, desk: Desk) -> Handler:
@@ -163,12 +151,13 @@ def _by_formula(operator: Operator, desk: Desk) -> Handler:
         if row is None:
             row = rows[at] = Row()
         row.calls += 1
-        first = result[0] if type(result) is tuple else result
+        first = result[0] if type(result) is tuple and result else result
         if (
             type(first) is Tensor
             and formula is not None
             and not (kwargs and has_tensor_keywords)
             and first.dtype in REAL
+            and first.layout is STRIDED
         ):
             for value in args[:up_to]:
                 kind = type(value)

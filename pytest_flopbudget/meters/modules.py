@@ -41,10 +41,6 @@ class ModulePaths:
         whether a module, a parameter or a buffer was registered meanwhile.
         owner: the path of the module that owns a parameter.
         """
-        self.kinds: dict[str, type] = {}
-        """By path, the class of the first module that was called there."""
-        self.calls: dict[str, int] = {}
-        """By path, how often a module was called there."""
         self._on_root = on_root
         self._on_root_done = on_root_done
         self._owner = owner
@@ -59,6 +55,8 @@ class ModulePaths:
         self.main = CallStack("", self)
         self._stacks: dict[int, CallStack] = {}
         """By the thread whose calls they follow."""
+        self._all_stacks = [self.main]
+        """Those of threads that have ended too."""
         if root is not None:
             self._add_root(root)
 
@@ -76,6 +74,7 @@ class ModulePaths:
     def follow(self, base: str) -> CallStack:
         """The call stack of this thread from now on; `base` is what it works for."""
         stack = CallStack(base, self)
+        self._all_stacks.append(stack)
         self._follow(stack)
         return stack
 
@@ -97,6 +96,16 @@ class ModulePaths:
         return [
             (path, module) for path, ref in self._roots.items() if (module := ref()) is not None
         ]
+
+    @property
+    def called(self) -> dict[str, tuple[str, int]]:
+        """By path, the class name of the first module called there, and how often one was."""
+        called: dict[str, tuple[str, int]] = {}
+        for stack in self._all_stacks:
+            for path, calls in stack.calls.items():
+                kind, known = called.get(path, (stack.kinds[path].__name__, 0))
+                called[path] = kind, known + calls
+        return called
 
     def owner_of(self, node: Any) -> str:
         """The path of the module whose gradient this node adds up."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as registry
 
 from pytest_flopbudget import FlopCounter, measure
+from pytest_flopbudget.meters import module_calls
 from pytest_flopbudget.meters.detours import REGIONS, Detour, Regions
 
 X = torch.ones(2, 4)
@@ -128,6 +129,66 @@ def test_member_that_took_anothers_place_in_a_long_list_has_its_name() -> None:
     assert {path: flops for path, flops in _own_flops(counter).items() if flops} == {
         "holder.7": LINEAR
     }
+
+
+def _calls(counter: FlopCounter) -> dict[str, int]:
+    return {module.path: module.calls for module in counter.measurement.modules}
+
+
+def test_counters_within_each_other_all_hear_of_a_call() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    with FlopCounter() as outer:
+        with FlopCounter() as inner:
+            model(X)
+        model(X)
+        with FlopCounter(model[0]) as part:
+            model(X)
+    model(X)
+    assert _calls(inner) == {"": 1, "0": 1, "1": 1}
+    assert _calls(outer) == {"": 3, "0": 3, "1": 3}
+    assert _calls(part) == {"Sequential": 1, "Sequential.0": 1, "Sequential.1": 1}
+
+
+class _Hears:
+    """Notes what it is told, with its name."""
+
+    def __init__(self, name: str, told: list[str]) -> None:
+        self.name = name
+        self.told = told
+
+    def begin(self, module: nn.Module) -> None:
+        self.told.append(f"{self.name} begins")
+
+    def end(self, module: nn.Module) -> None:
+        self.told.append(f"{self.name} ends")
+
+
+@pytest.mark.parametrize(
+    ("gone", "left"),
+    [
+        ("", ["a begins", "b begins", "c begins", "c ends", "b ends", "a ends"]),
+        ("a", ["b begins", "c begins", "c ends", "b ends"]),
+        ("b", ["a begins", "c begins", "c ends", "a ends"]),
+        ("c", ["a begins", "b begins", "b ends", "a ends"]),
+        ("ab", ["c begins", "c ends"]),
+        ("ca", ["b begins", "b ends"]),
+        ("bca", []),
+    ],
+)
+def test_listeners_of_one_thread_go_in_any_order(gone, left) -> None:
+    told: list[str] = []
+    listeners = {name: _Hears(name, told) for name in "abc"}
+    for listener in listeners.values():
+        module_calls.listen(threading.get_ident(), listener)
+    try:
+        for name in gone:
+            module_calls.unlisten(threading.get_ident(), listeners[name])
+        with FlopCounter():  # while it counts, calls are heard at all
+            nn.ReLU()(X)
+    finally:
+        for listener in listeners.values():
+            module_calls.unlisten(threading.get_ident(), listener)
+    assert told == left
 
 
 def test_call_that_raises_is_over() -> None:

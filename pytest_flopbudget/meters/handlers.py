@@ -41,11 +41,7 @@ def counted(operator: Operator, desk: Desk) -> Handler:
     ledger = desk.books.ledger
     if ledger is not None:
         return _with_storages(operator, desk, ledger)
-    if operator.plan.is_free:
-        return _called(operator, desk)
-    if operator.plan.per_element is not None:
-        return _by_element(operator, desk)
-    return _by_formula(operator, desk)
+    return (_called if operator.plan.is_free else _worked)(operator, desk)
 
 
 def viewed(operator: Operator, desk: Desk) -> Handler:
@@ -96,53 +92,14 @@ def _called(operator: Operator, desk: Desk) -> Handler:
     return handle
 
 
-def _by_element(operator: Operator, desk: Desk) -> Handler:
-    """Books the arithmetic of one that costs as much for each element of a real result."""
+def _worked(operator: Operator, desk: Desk) -> Handler:
+    """Books the arithmetic of one that does some."""
     call, rows, plan = operator.plan.call, operator.rows, operator.plan
     calls, books, place = desk.calls, desk.books, desk.place
-    each, most = plan.per_element or 0, plan.most_arguments
-
-    def handle(args: Any, kwargs: Any) -> Any:
-        at = calls.path if place is None and _current_node() is None else (place or calls.current)()
-        result = call(*args, **kwargs) if kwargs else call(*args)
-        row = rows.get(at)
-        if row is None:
-            row = rows[at] = Row()
-        row.calls += 1
-        if (
-            isinstance(result, Tensor)
-            and not kwargs
-            and result.dtype in REAL
-            and result.layout is STRIDED
-            and len(args) <= most
-        ):
-            for value in args:
-                kind = type(value)
-                if kind in PLAIN:
-                    if value.layout is not STRIDED:
-                        break
-                elif kind not in NO_TENSORS and not _is_strided(value):
-                    break
-            else:
-                row.arithmetic += each * result.numel()
-                return result
-        books.book_arithmetic(operator, row, args, kwargs, result)
-        return result
-
-    return handle
-
-
-def _is_strided(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.layout is STRIDED
-
-
-def _by_formula(operator: Operator, desk: Desk) -> Handler:
-    """Books the arithmetic that a formula gives."""
-    call, rows, plan = operator.plan.call, operator.rows, operator.plan
-    calls, books, place = desk.calls, desk.books, desk.place
-    # Where it takes no others, there is no need to look at them.
-    formula, up_to = plan.formula, 0 if plan.is_for_strided else plan.tensors_up_to
+    formula, each, most = plan.formula, plan.per_element, plan.most_arguments
     has_tensor_keywords = plan.has_tensor_keywords
+    # Where it takes no others, there is no need to look at them.
+    up_to = 0 if plan.is_for_strided else plan.tensors_up_to
 
     def handle(args: Any, kwargs: Any) -> Any:
         at = calls.path if place is None and _current_node() is None else (place or calls.current)()
@@ -154,7 +111,6 @@ def _by_formula(operator: Operator, desk: Desk) -> Handler:
         first = result[0] if type(result) is tuple and result else result
         if (
             type(first) is Tensor
-            and formula is not None
             and not (kwargs and has_tensor_keywords)
             and first.dtype in REAL
             and first.layout is STRIDED
@@ -167,7 +123,10 @@ def _by_formula(operator: Operator, desk: Desk) -> Handler:
                 elif kind not in NO_TENSORS:
                     break
             else:
-                if _applies(formula, row, args, kwargs, result):
+                if each is not None and not kwargs and len(args) <= most and first is result:
+                    row.arithmetic += each * first.numel()
+                    return result
+                if formula is not None and _applies(formula, row, args, kwargs, result):
                     return result
         books.book_arithmetic(operator, row, args, kwargs, result)
         return result

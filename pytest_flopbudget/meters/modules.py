@@ -66,7 +66,7 @@ class ModulePaths:
 
     def stop(self) -> None:
         """Follow no more calls, nor the end of those in progress; what was learnt stays."""
-        for thread, stack in self._stacks.items():
+        for thread, stack in list(self._stacks.items()):  # other threads are forgotten meanwhile
             unlisten(thread, stack)
             stack.frames.clear()
         self._stacks.clear()

@@ -64,10 +64,10 @@ class CallStack:
         self.base = base
         self.path = base
         """Where the operators belong that are no part of a backward pass."""
-        self.calls: dict[str, int] = {}
-        """By path, how often a module was called there."""
         self.kinds: dict[str, type] = {}
-        """By path, the class of the first one."""
+        """By path, the class of the first module that was called there."""
+        self.repeats: dict[str, int] = {}
+        """By path, how many calls came after the first."""
         self._names = names
         self._first_calls = names.first_calls
         self.frames: list[Frame] = []
@@ -112,12 +112,10 @@ class CallStack:
             return
         node = _current_node()
         frames.append((path, module, None if node is None else node._sequence_nr()))
-        calls = self.calls.get(path)
-        if calls is None:
-            self.calls[path] = 1
-            self.kinds[path] = module.__class__
+        if path in self.kinds:
+            self.repeats[path] = self.repeats.get(path, 0) + 1
         else:
-            self.calls[path] = calls + 1
+            self.kinds[path] = module.__class__
         self.path = path
         number = _next_sequence_nr()
         if number == self._switched:

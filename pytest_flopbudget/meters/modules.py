@@ -102,9 +102,9 @@ class ModulePaths:
         """By path, the class name of the first module called there, and how often one was."""
         called: dict[str, tuple[str, int]] = {}
         for stack in self._all_stacks:
-            for path, calls in stack.calls.items():
-                kind, known = called.get(path, (stack.kinds[path].__name__, 0))
-                called[path] = kind, known + calls
+            for path, kind in stack.kinds.items():
+                name, calls = called.get(path, (kind.__name__, 0))
+                called[path] = name, calls + 1 + stack.repeats.get(path, 0)
         return called
 
     def owner_of(self, node: Any) -> str:

@@ -89,7 +89,7 @@ class Plan:
     has_tensor_keywords: bool = True
     """Whether a keyword argument may be a tensor."""
     is_for_strided: bool = False
-    """Whether it has kernels for plain strided tensors alone: none for sparse or nested ones."""
+    """Whether it takes no sparse or nested tensors."""
     returns_views: bool = False
     """Whether all that it returns shows an argument's storage."""
 
@@ -149,6 +149,8 @@ _OTHER_LAYOUTS: Final = tuple(
     if name.startswith(("Sparse", "NestedTensor", "Composite"))
 )
 """Keys of kernels that other tensors than strided ones may get to, those of composites included."""
+_STRIDED_BY_HAND: Final = frozenset({"aten::convolution"})
+"""Composites that refuse all others, whatever their kernels are registered for."""
 _NOT_LOOKED_INTO: Final = frozenset(
     {"_c10d_functional", "_c10d_functional_autograd", "aten", "c10d", "symm_mem"}
 )
@@ -254,7 +256,9 @@ def plan_for(func: Any) -> Plan:
         ),
         tensors_up_to=max((at for at, holds in enumerate(positional, 1) if holds), default=0),
         has_tensor_keywords=is_tensor != positional,
-        is_for_strided=not any(has_kernel(func, key) for key in _OTHER_LAYOUTS),
+        is_for_strided=(
+            name in _STRIDED_BY_HAND or not any(has_kernel(func, key) for key in _OTHER_LAYOUTS)
+        ),
         returns_views=(
             not marked
             and name not in _VIEWS_BY_HAND

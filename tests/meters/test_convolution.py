@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
@@ -443,3 +443,20 @@ def test_a_model_that_is_converted_to_onednn_counts_its_convolution(context):
     assert m.macs == out * 27
     assert m.flops == 2 * m.macs + 2 * out  # the bias and the ReLU
     assert m.uncounted == ()
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param(Tensor.to_sparse, id="sparse"),
+        pytest.param(lambda tensor: torch.nested.nested_tensor([tensor]), id="nested"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_convolution_takes_no_sparse_or_nested_tensor(position, changed):
+    # So its arguments need not be asked for their layouts.
+    arguments = [torch.randn(1, 3, 8, 8), torch.randn(8, 3, 3, 3), torch.randn(8)]
+    arguments[position] = changed(arguments[position])
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        aten.convolution(*arguments, [1, 1], [0, 0], [1, 1], False, [0, 0], 1)

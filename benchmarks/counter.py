@@ -2,14 +2,15 @@
 
 Each workload runs plain, under an empty TorchDispatchMode (the floor of anything written
 with one), under FlopCounterMode, and under ours: with everything, with everything and read
-out by module and operator, and with arithmetic alone. They take turns, in an order that
-rotates, and the minimum of each is printed, with what it adds to the plain run as a ratio to
-what FlopCounterMode and the empty mode add:
+out by module and operator, and with arithmetic alone. They take turns, in an order that is drawn
+anew each time. What a way adds is the median of what it took above the plain run of its turn, with
+the standard error of that median (by drawing the turns again), and as a ratio to what
+FlopCounterMode and the empty mode add:
 
-    python benchmarks/counter.py --rounds 15
+    python benchmarks/counter.py --seconds 60
 
 What is added does not hang on the size of the tensors, and is a few percent of a model's time, as
-noise is. The narrow workloads make the same calls on small tensors, and are steadier.
+noise is. The narrow workloads make the same calls on small tensors, and need fewer turns.
 
 `--cpu` takes the processor's time of the thread in place of the clock's, which is steadier
 where others use the machine too.
@@ -19,6 +20,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import random
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -119,9 +122,9 @@ WORKLOADS = {
     "LSTM, narrow": narrow_lstm,
     "linear layer": linear,
 }
-ENOUGH_S = 0.5
-"""How long the plain runs of one round should last together: a short workload runs more often."""
-MOST = 20
+FEWEST = 5
+"""Turns that are taken however long they are."""
+DRAWS = 200
 
 
 def timed(
@@ -135,49 +138,61 @@ def timed(
     return clock() - started
 
 
-def compare(run: Callable[[], object], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
-    """The least seconds of each way."""
+def compare(
+    run: Callable[[], object], seconds: float, clock: Callable[[], float]
+) -> dict[str, list[float]]:
+    """The seconds of each way, by turn."""
     ways = list(WAYS)
     for way in ways:
         timed(run, way, clock)
-    rounds *= min(MOST, max(1, round(ENOUGH_S / timed(run, "plain", clock))))
-    best = dict.fromkeys(ways, float("inf"))
-    for turn in range(rounds):
-        for way in ways[turn % len(ways) :] + ways[: turn % len(ways)]:
-            best[way] = min(best[way], timed(run, way, clock))
-    return best
+    drawn = random.Random(0)
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    until = time.perf_counter() + seconds
+    while len(taken["plain"]) < FEWEST or time.perf_counter() < until:
+        drawn.shuffle(ways)
+        for way in ways:
+            taken[way].append(timed(run, way, clock))
+    return taken
+
+
+def added_by(taken: list[float], plain: list[float]) -> tuple[float, float]:
+    """The median of what a way adds to the plain run of its turn, and its standard error."""
+    added = [way - alone for way, alone in zip(taken, plain, strict=True)]
+    drawn = random.Random(0)
+    medians = [statistics.median(drawn.choices(added, k=len(added))) for _ in range(DRAWS)]
+    return statistics.median(added), statistics.stdev(medians)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--rounds", type=int, default=15, help="rounds each, of short ones more (default: 15)"
-    )
+    parser.add_argument("--seconds", type=float, default=60, help="for each workload (default: 60)")
     parser.add_argument("--only", choices=WORKLOADS, help="one workload alone")
     parser.add_argument("--cpu", action="store_true", help="CPU time in place of wall time")
     arguments = parser.parse_args()
-    rounds = arguments.rounds
     clock = time.thread_time if arguments.cpu else time.perf_counter
     torch.set_num_threads(1)
     print(
-        f"torch {torch.__version__}, 1 thread, least of {rounds} rounds, "
+        f"torch {torch.__version__}, 1 thread, {arguments.seconds:g} s for each workload, "
         f"{'CPU' if arguments.cpu else 'wall'} time"
     )
-    print(f"{'':18}{'':18}{'ms':>9}{'/ plain':>9}{'added ms':>10}{'/ FCM':>8}{'/ empty':>9}")
+    print(f"{'':18}{'':18}{'ms':>9}{'/ plain':>9}{'added ms':>17}{'/ FCM':>8}{'/ empty':>9}")
     with torch.no_grad():
         for name in [arguments.only] if arguments.only else WORKLOADS:
             make = WORKLOADS[name]
-            best = compare(make(), rounds, clock)
-            added = {way: seconds - best["plain"] for way, seconds in best.items()}
-            for way, seconds in best.items():
+            taken = compare(make(), arguments.seconds, clock)
+            plain = statistics.median(taken["plain"])
+            added = {way: added_by(times, taken["plain"]) for way, times in taken.items()}
+            for way, (more, error) in added.items():
                 ratios = "".join(
-                    f"{added[way] / added[peer]:>{width}.2f}" if added[peer] > 0 else "-" * 4
+                    f"{more / added[peer][0]:>{width}.2f}" if added[peer][0] > 0 else "-" * 4
                     for peer, width in (("FlopCounterMode", 8), ("empty mode", 9))
                 )
                 print(
-                    f"{name:18}{way:18}{seconds * 1e3:>9.2f}{seconds / best['plain']:>9.3f}"
-                    f"{added[way] * 1e3:>10.2f}{ratios if way != 'plain' else ''}"
+                    f"{name:18}{way:18}{(plain + more) * 1e3:>9.2f}{1 + more / plain:>9.3f}"
+                    f"{more * 1e3:>9.3f} +-{error * 1e3:>5.3f}{ratios if way != 'plain' else ''}",
+                    flush=True,
                 )
+            print(f"{name:18}{len(taken['plain'])} turns")
 
 
 if __name__ == "__main__":

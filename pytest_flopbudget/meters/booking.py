@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pytest_flopbudget.core.errors import MeasureError
+from pytest_flopbudget.meters.call_stack import CallStack
 from pytest_flopbudget.meters.formulas.registry import Formula, Work, is_taught
 from pytest_flopbudget.meters.plans import Plan
 from pytest_flopbudget.meters.storages import Site, StorageLedger
@@ -73,16 +74,22 @@ class Operator:
 class Books:
     """What the operators of one thread cost.
 
+    calls: the module calls in progress on that thread.
     ledger: books the storages; without it only arithmetic is counted.
+    place: tells where to book an operator, where that is not at the path of its module.
     book_parts: books a call on strided nested tensors by its components.
     """
 
     def __init__(
         self,
+        calls: CallStack,
         ledger: StorageLedger | None,
+        place: Callable[[], Place] | None,
         book_parts: Callable[[Operator, Row, Any, Any], None],
     ) -> None:
+        self.calls = calls
         self.ledger = ledger
+        self.place = place
         self.operators: dict[int, Operator] = {}
         """By the id of the overload, which it holds: asking that for its hash runs Python."""
         self.uncounted: dict[str, tuple[int, list[str]]] = {}

@@ -14,8 +14,8 @@ from pytest_flopbudget.meters import higher_order, nested, opaque
 from pytest_flopbudget.meters.booking import Books, Operator, Place, Row
 from pytest_flopbudget.meters.call_stack import CallStack
 from pytest_flopbudget.meters.eager import EagerMode, untraced
-from pytest_flopbudget.meters.handlers import Desk, Handler, booker, counted, viewed
-from pytest_flopbudget.meters.plans import Road, known_plan
+from pytest_flopbudget.meters.handlers import Handler, booker, counted, viewed
+from pytest_flopbudget.meters.plans import Plan, Road, known_plan
 from pytest_flopbudget.meters.storages import PLAIN, StorageLedger
 from pytest_flopbudget.meters.traffic import tensors_in
 
@@ -43,11 +43,10 @@ class CountingMode(EagerMode):
     ) -> None:
         super().__init__()
         self.calls = calls
-        self.books = Books(ledger, self._book_parts)
+        self.books = Books(calls, ledger, place, self._book_parts)
         self.is_open = True
-        self._desk = Desk(calls, self.books, place)
         self._handlers: dict[int, Handler] = {}
-        """By the id of the overload, which the books hold."""
+        """By the id of the overload, which the plans hold."""
 
     def close(self) -> None:
         """Let everything pass unseen from now on, as in threads that outlive the region."""
@@ -72,21 +71,22 @@ class CountingMode(EagerMode):
         """What is done with an operator, which comes for the first time."""
         if not self.is_open:
             return lambda args, kwargs: func(*args, **kwargs)
-        operator = self.books.operators[id(func)] = Operator(func, known_plan(func))
-        road = operator.plan.road
-        handle: Handler
-        if road is _VIEW:
-            handle = viewed(operator, self._desk)
-        elif road in _COUNTED:
-            handle = counted(operator, self._desk)
-        elif road is Road.HIGHER_ORDER:
-            handle = partial(self._call_functions, operator)
-        elif road is Road.OPAQUE:
-            handle = partial(self._look_inside, operator, counted(operator, self._desk))
-        else:
-            handle = partial(self._take_apart, operator, counted(operator, self._desk))
-        self._handlers[id(func)] = handle
+        plan = known_plan(func)
+        self._handlers[id(func)] = handle = self._handler(func, plan)
         return handle
+
+    def _handler(self, func: Any, plan: Plan) -> Handler:
+        road = plan.road
+        if road is _VIEW:
+            return viewed(plan, self.books)
+        operator = self.books.operators[id(func)] = Operator(func, plan)
+        if road in _COUNTED:
+            return counted(operator, self.books)
+        if road is Road.HIGHER_ORDER:
+            return partial(self._call_functions, operator)
+        if road is Road.OPAQUE:
+            return partial(self._look_inside, operator, counted(operator, self.books))
+        return partial(self._take_apart, operator, counted(operator, self.books))
 
     def _book_parts(self, operator: Operator, row: Row, args: Any, kwargs: Any) -> None:
         """Book what the components cost one by one."""
@@ -130,7 +130,7 @@ class CountingMode(EagerMode):
         """Book a call that has run, whose body showed nothing, as one operator."""
         tensors = tensors_in((*args, *kwargs.values()))
         path = self.calls.current()
-        place = path if self._desk.place is None else self._desk.place()
+        place = path if self.books.place is None else self.books.place()
         ledger = self.books.ledger
         if ledger is None:
             operator.row_at(place).calls += 1

@@ -7,13 +7,12 @@ at hand, which takes the common case itself and leaves the rest to the books.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
 
 from pytest_flopbudget.meters.booking import REAL, STRIDED, Books, Operator, Place, Row
-from pytest_flopbudget.meters.call_stack import CallStack
 from pytest_flopbudget.meters.formulas.registry import Formula, Work
 from pytest_flopbudget.meters.packed import packed_nbytes
 from pytest_flopbudget.meters.plans import Plan
@@ -25,29 +24,17 @@ Handler: TypeAlias = Callable[[Any, Any], Any]
 _current_node: Final[Any] = torch._C._current_autograd_node
 
 
-class Desk(NamedTuple):
-    """Where the operators of one thread are booked.
-
-    calls: the module calls in progress. place: where to book, where that is no module's path.
-    """
-
-    calls: CallStack
-    books: Books
-    place: Callable[[], Place] | None
-
-
-def counted(operator: Operator, desk: Desk) -> Handler:
+def counted(operator: Operator, books: Books) -> Handler:
     """Runs an operator and books what it costs."""
-    ledger = desk.books.ledger
+    ledger = books.ledger
     if ledger is not None:
-        return _with_storages(operator, desk, ledger)
-    return (_called if operator.plan.is_free else _worked)(operator, desk)
+        return _with_storages(operator, books, ledger)
+    return (_called if operator.plan.is_free else _worked)(operator, books)
 
 
-def viewed(operator: Operator, desk: Desk) -> Handler:
+def viewed(plan: Plan, books: Books) -> Handler:
     """Runs an operator that moves no data, and books storages that it brings to light."""
-    call, calls, place, books = operator.plan.call, desk.calls, desk.place, desk.books
-    ledger, plan = books.ledger, operator.plan
+    call, calls, place, ledger = plan.call, books.calls, books.place, books.ledger
     if ledger is None:
         return lambda args, kwargs: call(*args, **kwargs)
     name, returns_views = plan.name, plan.returns_views
@@ -75,10 +62,10 @@ def viewed(operator: Operator, desk: Desk) -> Handler:
     return handle
 
 
-def _called(operator: Operator, desk: Desk) -> Handler:
+def _called(operator: Operator, books: Books) -> Handler:
     """Books that it was called, of one that does no arithmetic."""
     call, rows = operator.plan.call, operator.rows
-    calls, place = desk.calls, desk.place
+    calls, place = books.calls, books.place
 
     def handle(args: Any, kwargs: Any) -> Any:
         at = calls.path if place is None and _current_node() is None else (place or calls.current)()
@@ -92,10 +79,10 @@ def _called(operator: Operator, desk: Desk) -> Handler:
     return handle
 
 
-def _worked(operator: Operator, desk: Desk) -> Handler:
+def _worked(operator: Operator, books: Books) -> Handler:
     """Books the arithmetic of one that does some."""
     call, rows, plan = operator.plan.call, operator.rows, operator.plan
-    calls, books, place = desk.calls, desk.books, desk.place
+    calls, place = books.calls, books.place
     formula, each, most = plan.formula, plan.per_element, plan.most_arguments
     has_tensor_keywords = plan.has_tensor_keywords
     # Where it takes no others, there is no need to look at them.
@@ -134,10 +121,10 @@ def _worked(operator: Operator, desk: Desk) -> Handler:
     return handle
 
 
-def _with_storages(operator: Operator, desk: Desk, ledger: StorageLedger) -> Handler:
+def _with_storages(operator: Operator, books: Books, ledger: StorageLedger) -> Handler:
     """Books arithmetic, traffic and storages."""
     call, plan = operator.plan.call, operator.plan
-    calls, books, place = desk.calls, desk.books, desk.place
+    calls, place = books.calls, books.place
     touch, lock = ledger.touch, ledger.lock
     has_tensor_keywords, up_to = plan.has_tensor_keywords, plan.tensors_up_to
     book = booker(operator, books, ledger)

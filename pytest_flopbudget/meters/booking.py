@@ -188,7 +188,7 @@ def _applied(rule: Formula, plan: Plan, args: Any, kwargs: Any, result: Any) -> 
     """What the formula says. One of ours that fails counts nothing, and so is reported."""
     try:
         return rule(*args, **kwargs, out=result)
-    except Exception as error:
+    except Exception as error:  # a formula is anybody's code, and may raise whatever it likes
         if not is_taught(plan.name.replace(".", "::", 1)):
             return None  # nothing that runs without the counter fails under it
         raise MeasureError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.meters.call_stack import CallStack
 from pytest_flopbudget.meters.formulas.registry import Formula, Work, is_taught
 from pytest_flopbudget.meters.plans import Plan
-from pytest_flopbudget.meters.storages import Site, StorageLedger
+from pytest_flopbudget.meters.storages import Site, StorageLedger, parts_of
 from pytest_flopbudget.meters.traffic import arguments_in, tensors_in
 
 STRIDED: Final = torch.strided
@@ -97,6 +98,8 @@ class Books:
         self.is_shared = False
         """Whether several threads book at the same time."""
         self._book_parts = book_parts
+        self._opaque: dict[int, weakref.ref[Tensor]] = {}
+        """Results in oneDNN's own layout, by their ids; a ledger knows them by itself."""
 
     def totals(self) -> tuple[int, tuple[int, int]]:
         """How many operators have run; how much arithmetic was booked, how many reported."""
@@ -111,6 +114,8 @@ class Books:
         """Book the arithmetic of a call that has run, whatever its arguments are."""
         inputs, outputs = arguments_in(operator.plan, args, kwargs), tensors_in((result,))
         is_dense = all(tensor.layout is STRIDED for tensor in (*inputs, *outputs))
+        if not is_dense:
+            self.note_layouts(outputs)
         self.book(operator, row, args, kwargs, result, inputs, outputs, is_dense)
 
     def book(  # noqa: PLR0913, PLR0917 - the whole call, as it is
@@ -171,12 +176,21 @@ class Books:
             shapes.append(shape)
         self.uncounted[operator] = (calls + 1, shapes)
 
+    def note_layouts(self, outputs: list[Tensor]) -> None:
+        """Note which results hold data that cannot be told from outside."""
+        for tensor in outputs:
+            if not parts_of(tensor):
+                self._opaque[id(tensor)] = weakref.ref(tensor)
+
     def _is_known(self, opaque_tensor: Tensor) -> bool:
         """Whether what made this oneDNN tensor was seen, so that nothing is hidden in it.
 
         Frozen scripts convert a tensor, run convolutions that no mode sees, and convert back.
         """
-        return self.ledger is not None and self.ledger.has_produced(opaque_tensor)
+        if self.ledger is not None:
+            return self.ledger.has_produced(opaque_tensor)
+        ref = self._opaque.get(id(opaque_tensor))
+        return ref is not None and ref() is opaque_tensor
 
 
 def _are_floating(inputs: list[Tensor], outputs: list[Tensor]) -> bool:

@@ -15,7 +15,7 @@ from pytest_flopbudget.meters.booking import Books, Operator, Place, Row
 from pytest_flopbudget.meters.call_stack import CallStack
 from pytest_flopbudget.meters.eager import EagerMode, untraced
 from pytest_flopbudget.meters.handlers import Handler, booker, counted, viewed
-from pytest_flopbudget.meters.plans import Plan, Road, known_plan
+from pytest_flopbudget.meters.plans import Road, known_plan
 from pytest_flopbudget.meters.storages import PLAIN, StorageLedger
 from pytest_flopbudget.meters.traffic import tensors_in
 
@@ -69,13 +69,14 @@ class CountingMode(EagerMode):
 
     def _meet(self, func: Any) -> Handler:
         """What is done with an operator, which comes for the first time."""
+        handlers = self._handlers  # before it is asked whether those are the last
         if not self.is_open:
             return lambda args, kwargs: func(*args, **kwargs)
-        plan = known_plan(func)
-        self._handlers[id(func)] = handle = self._handler(func, plan)
+        handlers[id(func)] = handle = self._handler(func)
         return handle
 
-    def _handler(self, func: Any, plan: Plan) -> Handler:
+    def _handler(self, func: Any) -> Handler:
+        plan = known_plan(func)
         road = plan.road
         if road is _VIEW:
             return viewed(plan, self.books)

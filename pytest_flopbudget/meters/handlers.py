@@ -74,6 +74,8 @@ def _called(operator: Operator, books: Books) -> Handler:
         if row is None:
             row = rows[at] = Row()
         row.calls += 1
+        if isinstance(result, Tensor) and result.layout is not STRIDED:
+            books.note_layouts([result])
         return result
 
     return handle

@@ -179,9 +179,7 @@ def test_quick_call_is_the_operator_with_the_same_arguments(
     expected, general = _heard(func._op, args, kwargs)
     heard, quick = _heard(BINDINGS[name], args, kwargs)
     with torch.no_grad():
-        alone = func(
-            *(value.clone() if isinstance(value, Tensor) else value for value in args), **kwargs
-        )
+        alone = func(*_copied(args), **kwargs)
 
     assert [call[0] for call in expected.calls] == [name]
     assert _written(heard.calls) == _written(expected.calls)

@@ -101,16 +101,31 @@ def _forget_compiled_code() -> Iterator[None]:
     torch.compiler.reset()
 
 
+def _arithmetic(counter: FlopCounter) -> Any:
+    """What arithmetic was counted, by module and operator, and what was not."""
+    rows = {
+        (module.path, row.operator): (row.calls, counts.flops, counts.macs, counts.int_ops)
+        for module in counter.measurement.modules
+        for row in module.operators
+        if row.calls and (counts := row.counts)
+    }
+    return rows, counter.uncounted
+
+
 def check_transparent(program: Program) -> None:
     # Once before, so that what happens only the first time in a process is over.
     _run(program, nullcontext())
     plain = _run(program, nullcontext())
     assert not plain.error, "the program has to run without a counter"
-    counted = _run(program, FlopCounter())
-    assert counted.error == ""
-    assert _plain(counted.result) == _plain(plain.result)
-    assert _plain(counted.random) == _plain(plain.random)
-    assert set(counted.warnings) <= set(plain.warnings)
+    counters = FlopCounter(), FlopCounter(memory=False)
+    for counter in counters:
+        counted = _run(program, counter)
+        assert counted.error == ""
+        assert _plain(counted.result) == _plain(plain.result)
+        assert _plain(counted.random) == _plain(plain.random)
+        assert set(counted.warnings) <= set(plain.warnings)
+    everything, alone = map(_arithmetic, counters)
+    assert alone == everything
     again = _run(program, nullcontext())
     assert again.error == ""
     assert _plain(again.result) == _plain(plain.result), "the counter left something behind"
@@ -142,7 +157,7 @@ def test_a_difference_is_noticed() -> None:
 
     def changes() -> Tensor:
         calls.append(1)
-        return torch.ones(2) * (len(calls) == 3)
+        return torch.ones(2) * (len(calls) in {3, 4})
 
     with pytest.raises(AssertionError):
         check_transparent(changes)

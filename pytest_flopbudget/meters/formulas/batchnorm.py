@@ -27,8 +27,7 @@ def _batch_norm(
     unbiased variance (7c).
     Source: the definition in the documentation of torch.nn.BatchNorm2d, in two passes.
     """
-    elements, shape = x.numel(), x.shape
-    channels = shape[1] if len(shape) > 1 else shape[0]
+    elements, channels = x.numel(), _channels(x)
     affine = (weight is not None) + (bias is not None)
     flops = (2 + affine) * elements + 2 * channels
     if training:

@@ -24,8 +24,7 @@ def _forward_macs(x: Tensor, weight: Tensor, out: Tensor, is_transposed: bool) -
     """
     weights = weight.numel()
     taps = weights // weight.shape[0] if weights else 0
-    macs = (x if is_transposed else out).numel() * taps
-    return macs * real_factor(out) if out.is_complex() else macs
+    return (x if is_transposed else out).numel() * taps * real_factor(out)
 
 
 def _sums(tensor: Tensor, count: int) -> int:

@@ -37,7 +37,7 @@ class Detour:
         self._around = around
         self.original: Any = _UNKNOWN
         """What was there when it was put in place last."""
-        self.replacement: Any = None
+        self.replacement: Any = _UNKNOWN
 
     def replace(self) -> None:
         """Put the replacement in place."""
@@ -102,10 +102,11 @@ class Regions:
         try:
             self.open = tuple([other for other in self.open if other is not region])
             if not self.open:
-                if not sys.modules.keys().isdisjoint(self._awaited):
-                    self._take_loaded()
                 for detour in self._detours:
                     detour.restore()
+                # What was loaded meanwhile was not replaced, and is not to be put back.
+                if not sys.modules.keys().isdisjoint(self._awaited):
+                    self._take_loaded()
         finally:
             lock.release()
 

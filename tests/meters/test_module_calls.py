@@ -6,6 +6,7 @@ import operator
 import subprocess
 import sys
 import threading
+import types
 from typing import Any
 
 import pytest
@@ -86,6 +87,31 @@ assert "pytest_flopbudget" not in nn.Module._call_impl.__code__.co_filename
 
 def test_compiler_that_a_region_loads_knows_torchs_own_call() -> None:
     subprocess.run([sys.executable, "-c", COMPILER_LOADED_IN_A_REGION], check=True, timeout=120)
+
+
+COMPILER_IMPORTED_IN_A_REGION = """
+import sys, torch
+from torch import nn
+from pytest_flopbudget import FlopCounter
+
+model, x = nn.Linear(4, 4), torch.ones(2, 4)
+before = {name: vars(nn.Module).get(name) for name in ("_call_impl", "_compiled_call_impl")}
+for _ in range(2):
+    with FlopCounter() as counter:
+        torch.optim.Adam(model.parameters())  # the first one imports the compiler
+        model(x)
+    assert "torch._dynamo" in sys.modules
+    assert {name: vars(nn.Module).get(name) for name in before} == before
+    assert model(x).shape == (2, 4)
+    assert counter.macs == 32
+from torch._dynamo import utils
+
+assert utils.unpatched_nn_module_call_impl is nn.Module._call_impl
+"""
+
+
+def test_compiler_that_is_imported_in_a_region_leaves_modules_as_they_are() -> None:
+    subprocess.run([sys.executable, "-c", COMPILER_IMPORTED_IN_A_REGION], check=True, timeout=120)
 
 
 def test_work_of_a_modules_hooks_is_the_modules() -> None:
@@ -424,3 +450,22 @@ def test_detours_of_a_module_wait_until_it_is_loaded(monkeypatch) -> None:
     assert heard == ["replaced", "restored"]
     regions.look()
     assert heard == ["replaced", "restored"]
+
+
+def test_what_is_loaded_while_a_region_is_open_and_not_replaced_is_not_put_back(
+    monkeypatch,
+) -> None:
+    regions = Regions()
+    late = types.SimpleNamespace(attribute=None)
+    detour = Detour(late, "attribute", lambda _original: "ours")
+    regions.once_loaded("flopbudget_test_late", lambda: [detour])
+    regions.enter("first")
+    monkeypatch.setitem(sys.modules, "flopbudget_test_late", late)
+    regions.leave("first")
+    assert late.attribute is None
+    detour.restore()  # nor by itself
+    assert late.attribute is None
+    regions.enter("second")
+    assert late.attribute == "ours"
+    regions.leave("second")
+    assert late.attribute is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,6 +72,18 @@ class Operator:
         return row
 
 
+class Call(NamedTuple):
+    """A call that has run: its arguments, its result, and the tensors in both."""
+
+    args: Any
+    kwargs: Any
+    result: Any
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    is_dense: bool
+    """Whether no other layout than strided is among the tensors."""
+
+
 class Books:
     """What the operators of one thread cost.
 
@@ -116,20 +128,11 @@ class Books:
         is_dense = all(tensor.layout is STRIDED for tensor in (*inputs, *outputs))
         if not is_dense:
             self.note_layouts(outputs)
-        self.book(operator, row, args, kwargs, result, inputs, outputs, is_dense)
+        self.book(operator, row, Call(args, kwargs, result, inputs, outputs, is_dense))
 
-    def book(  # noqa: PLR0913, PLR0917 - the whole call, as it is
-        self,
-        operator: Operator,
-        row: Row,
-        args: Any,
-        kwargs: Any,
-        result: Any,
-        inputs: list[Tensor],
-        outputs: list[Tensor],
-        is_dense: bool,
-    ) -> None:
-        """The same where its tensors are known; `is_dense` where no other layout is among them."""
+    def book(self, operator: Operator, row: Row, call: Call) -> None:
+        """The same where its tensors are known."""
+        args, kwargs, result, inputs, outputs, is_dense = call
         plan = operator.plan
         is_nested = any(tensor.is_nested for tensor in inputs)
         if is_nested and plan.nested_formula is None:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 import torch
 from torch import Tensor
 
-from pytest_flopbudget.meters.booking import REAL, STRIDED, Books, Operator, Place, Row
+from pytest_flopbudget.meters.booking import REAL, STRIDED, Books, Call, Operator, Place, Row
 from pytest_flopbudget.meters.formulas.registry import Formula, Work
 from pytest_flopbudget.meters.packed import packed_nbytes
 from pytest_flopbudget.meters.plans import Plan
@@ -192,7 +192,8 @@ def booker(
         ):
             row.bytes_moved += nbytes_of([*inputs, *outputs])
         else:
-            _book_traffic(plan, ledger, row, args, kwargs, inputs, outputs)
+            call = Call(args, kwargs, result, inputs, outputs, is_dense)
+            _book_traffic(plan, ledger, row, call)
         if is_free:
             return
         if is_dense and not written_keywords and outputs and outputs[0].dtype in REAL:
@@ -205,25 +206,18 @@ def booker(
                 and _applies(formula, row, args, kwargs, result)
             ):
                 return
-        books.book(operator, row, args, kwargs, result, inputs, outputs, is_dense)
+        books.book(operator, row, Call(args, kwargs, result, inputs, outputs, is_dense))
 
     return book
 
 
-def _book_traffic(  # noqa: PLR0913, PLR0917 - the whole call, as it is
-    plan: Plan,
-    ledger: StorageLedger,
-    row: Row,
-    args: Any,
-    kwargs: Any,
-    inputs: list[Tensor],
-    outputs: list[Tensor],
-) -> None:
+def _book_traffic(plan: Plan, ledger: StorageLedger, row: Row, call: Call) -> None:
     """Book the bytes of a call that does not just read its arguments and write its result."""
+    args, kwargs = call.args, call.kwargs
     if not plan.reads_all_and_writes_its_result:
         for position in plan.written:
             ledger.produce(tensors_in(args[position : position + 1]), row.site)
-    row.bytes_moved += bytes_moved(plan, args, kwargs, inputs, outputs)
+    row.bytes_moved += bytes_moved(plan, args, kwargs, call.inputs, call.outputs)
     if plan.takes_packages:
         row.bytes_moved += packed_nbytes((*args, *kwargs.values()))
 

@@ -140,7 +140,7 @@ class StorageLedger:
                     entry.nbytes = nbytes
                     # It was alive at every earlier moment too, so every one of them was higher.
                     self._before.append((site, nbytes))
-        except (NotImplementedError, RuntimeError):  # what torch raises where there is no storage
+        except RuntimeError:  # a sparse tensor has no storage to tell, nor has one of oneDNN's
             for tensor in tensors:
                 self.touch(_stored(parts_of(tensor)), path)
             return None
@@ -165,7 +165,7 @@ class StorageLedger:
                     self._events.append((site, nbytes, True))
                 elif entry.nbytes != nbytes:
                     self.resized(storage)
-        except (NotImplementedError, RuntimeError):  # what torch raises where there is no storage
+        except RuntimeError:  # a sparse tensor has no storage to tell, nor has one of oneDNN's
             for tensor in tensors:
                 parts = parts_of(tensor)
                 if not parts:

@@ -39,7 +39,7 @@ class FlopCounter:
 
         root: the module whose path is ``""``; without it, the first one called.
         memory: whether bytes, peak memory, parameters and size are measured as well;
-        without them counting costs about half to two thirds.
+        without them counting costs about two thirds.
         lines: whether the counts are also kept by source line, in `counter.by_line`.
         process_memory: whether to take `allocator_peak` and `rss_peak` of this machine too.
         """

@@ -97,6 +97,11 @@ class DispatchPass:
             self._weights.settle("", self._root, has_changed=True)
 
     @property
+    def is_here(self) -> bool:
+        """Whether this thread works for the region: no other hands it work."""
+        return get_ident() in self._modes
+
+    @property
     def is_threaded(self) -> bool:
         """Whether the region gave work to other threads."""
         return len(self._all_modes) > 1 or not self._is_finished

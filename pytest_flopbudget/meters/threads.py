@@ -63,7 +63,8 @@ class ThreadSpread:
 def _heard(work: _Work) -> _Work:
     # The innermost region is the last that began, and next to the work.
     for region in reversed(REGIONS.open):
-        work = region.threads.followed(work)
+        if region.is_here:
+            work = region.threads.followed(work)
     return work
 
 

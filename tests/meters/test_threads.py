@@ -143,6 +143,48 @@ def test_thread_that_raises_leaves_its_exception_as_it_is():
         measure(fails)
 
 
+@pytest.fixture
+def counting_elsewhere():
+    """A counter whose region is open on another thread until it is asked to end."""
+    is_open, is_over, counter = threading.Event(), threading.Event(), FlopCounter()
+
+    def count():
+        with counter:
+            is_open.set()
+            is_over.wait(timeout=60)
+            torch.mm(A, B)
+
+    thread = threading.Thread(target=count, daemon=True)
+    thread.start()
+    assert is_open.wait(timeout=60)
+
+    def ended():
+        is_over.set()
+        thread.join(timeout=60)
+        return counter
+
+    yield ended
+    is_over.set()
+
+
+def test_thread_is_not_counted_by_a_region_that_did_not_start_it(counting_elsewhere):
+    _in_a_thread()
+    assert counting_elsewhere().macs == ONE  # its own product alone
+
+
+def test_pool_is_not_counted_by_a_region_that_gave_it_no_work(counting_elsewhere):
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(torch.mm, A, B).result(timeout=60)
+    assert counting_elsewhere().macs == ONE
+
+
+def test_counter_beside_another_threads_counts_its_own_threads_alone(counting_elsewhere):
+    with FlopCounter() as here:
+        _in_a_thread()
+        _in_a_thread()
+    assert (here.macs, counting_elsewhere().macs) == (2 * ONE, ONE)
+
+
 def test_counters_within_each_other_all_hear_of_a_thread():
     with FlopCounter() as outer:
         with FlopCounter() as inner:

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 from torch._higher_order_ops import associative_scan, scan, while_loop
 from torch._higher_order_ops.map import map as higher_order_map
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 from torch.nn.attention.flex_attention import flex_attention
 
-from pytest_flopbudget import measure, register_formula
+from pytest_flopbudget import FlopCounter, measure, register_formula
 
 A, B = torch.randn(32, 48), torch.randn(48, 64)
 ONE = 32 * 48 * 64
@@ -195,3 +196,20 @@ def test_custom_operator_whose_work_is_not_seen_is_reported():
     register_formula("flopbudget_test::in_numpy", lambda x, *, out: 2 * x.numel() * x.shape[0])
     m = measure(in_numpy, torch.randn(3, 3))
     assert (m.flops, m.uncounted) == (54, ())
+
+
+@pytest.mark.parametrize(
+    ("traced", "runs"),
+    [
+        pytest.param(lambda n, x: torch.jit.trace(n, x, check_trace=False), 1, id="trace"),
+        pytest.param(lambda n, x: make_fx(n)(x), 1, id="make_fx"),
+        pytest.param(lambda n, x: torch.export.export(n, (x,)), 0, id="export"),
+        pytest.param(lambda n, x: torch.jit.script(n), 0, id="script"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_tracing_counts_as_often_as_it_runs(traced, runs):
+    model, x = nn.Linear(3, 4), torch.rand(2, 3)
+    with FlopCounter() as counter:
+        traced(model, x)
+    assert counter.macs == runs * 2 * 3 * 4

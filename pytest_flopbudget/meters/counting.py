@@ -13,13 +13,14 @@ from torch import nn
 from pytest_flopbudget.meters import higher_order, nested, opaque
 from pytest_flopbudget.meters.booking import Books, Operator, Place, Row
 from pytest_flopbudget.meters.call_stack import CallStack
-from pytest_flopbudget.meters.eager import EagerMode, untraced
+from pytest_flopbudget.meters.eager import EagerMode, unheard
 from pytest_flopbudget.meters.handlers import Handler, booker, counted, viewed
 from pytest_flopbudget.meters.plans import Road, known_plan
 from pytest_flopbudget.meters.storages import PLAIN, StorageLedger
 from pytest_flopbudget.meters.traffic import tensors_in
 
 _tracing_state: Final = torch._C._get_tracing_state
+_is_heard: Final = torch._C._has_torch_function
 # Looked up once: asking an enumeration for a member takes as long as a function call.
 _VIEW: Final = Road.VIEW
 _COUNTED: Final = (Road.COUNT, Road.FREE, Road.UNKNOWN)
@@ -62,8 +63,8 @@ class CountingMode(EagerMode):
                 return func(*args, **(kwargs or {}))  # a trial run on fake tensors
             if _must_desugar(types):
                 return NotImplemented
-        if _tracing_state() is not None:
-            with untraced():  # the tracer has heard of the operator already
+        if _tracing_state() is not None or _is_heard(args):
+            with unheard():  # who is to hear of the operator has done so already
                 return handle(args, kwargs or {})
         return handle(args, kwargs or {})
 

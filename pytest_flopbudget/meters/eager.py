@@ -28,17 +28,21 @@ def written(module: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def untraced() -> Iterator[None]:
-    """A block that `torch.jit.trace`, where it listens, does not hear."""
+def unheard() -> Iterator[None]:
+    """A block that nobody hears of what calls functions of torch and asks tensors.
+
+    Neither `torch.jit.trace`, nor a `TorchFunctionMode`, nor a tensor's class of its own.
+    """
     state: Any = torch._C._get_tracing_state()
-    if state is None:
-        yield
-        return
-    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]  # torch leaves it undeclared
-    try:
-        yield
-    finally:
-        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]  # the same
+    with torch._C.DisableTorchFunction():
+        if state is None:
+            yield
+            return
+        torch._C._set_tracing_state(None)  # type: ignore[attr-defined]  # torch leaves it undeclared
+        try:
+            yield
+        finally:
+            torch._C._set_tracing_state(state)  # type: ignore[attr-defined]  # the same
 
 
 class EagerMode(TorchDispatchMode):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from pytest_flopbudget.meters.eager import untraced
+from pytest_flopbudget.meters.eager import unheard
 from pytest_flopbudget.meters.extents import SeenMemory
 from pytest_flopbudget.meters.packed import (
     is_packed,
@@ -89,17 +89,17 @@ class Weights:
 
     def learn(self, path: str, root: nn.Module) -> None:
         """Note what a root owns: whose each storage is, and what there is to count."""
-        if torch._C._get_tracing_state() is None:
+        if torch._C._get_tracing_state() is None and not torch._C._len_torch_function_stack():
             self._learn(path, root)
             return
-        with untraced():
+        with unheard():
             self._learn(path, root)
 
     def settle(self, path: str, root: nn.Module, has_changed: bool) -> None:
         """Count a root whose first call is over, where what was noted is not all."""
         if not has_changed and path not in self._odd:
             return
-        with untraced():
+        with unheard():
             self._learn(path, root)
             if path in self._odd:
                 self._add_whole()
@@ -150,7 +150,8 @@ class Weights:
         else:
             self._odd.add(path)
             self._whole[path] = []
-            self._learn_odd(modules)
+            with unheard():
+                self._learn_odd(modules)
 
     def _learn_plain(self, modules: _Modules, whole: list[_Whole]) -> bool:
         """Note what the modules own, up to the first that is not alone in its storage.

@@ -256,7 +256,9 @@ def _of_fvcore(
     try:
         fvcore = import_module("fvcore.nn")
     except ImportError:
-        return Opinion(counter=FVCORE, ours=ours, per_mac=1, failure="is not installed")
+        return Opinion(
+            counter=FVCORE, ours=ours, per_mac=1, failure="is not installed: pip install fvcore"
+        )
     if not isinstance(fn, nn.Module):
         return Opinion(counter=FVCORE, ours=ours, per_mac=1, failure="traces modules alone")
     analysis = fvcore.FlopCountAnalysis(fn, args)

@@ -179,7 +179,7 @@ def test_missing_fvcore_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "fvcore.nn", None)
     by_torch, by_fvcore = _asked(nn.Linear(5, 7), torch.randn(3, 5))
     assert by_torch.ratio == 1
-    assert (by_fvcore.total, by_fvcore.failure) == (None, "is not installed")
+    assert (by_fvcore.total, by_fvcore.failure) == (None, "is not installed: pip install fvcore")
 
 
 def test_plain_function_is_not_for_fvcore():

@@ -12,6 +12,7 @@ from torch import nn
 
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import Measurement
+from pytest_flopbudget.core.metrics import METRICS
 from pytest_flopbudget.meters.fake import active_mode, stand_ins_for
 from pytest_flopbudget.meters.region import Region
 
@@ -99,6 +100,6 @@ class FlopCounter:
 
     def __getattr__(self, name: str) -> Any:
         """A count of the last `with` block, such as `flops` or `by_module`."""
-        if name.startswith("_"):
-            raise AttributeError(name)
+        if name not in METRICS and (name.startswith("_") or not hasattr(Measurement, name)):
+            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
         return getattr(self.measurement, name)

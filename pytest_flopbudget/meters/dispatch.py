@@ -40,6 +40,9 @@ REGIONS.once_loaded(eager.COMPILER, eager.detours_of_compiler)
 REGIONS.once_loaded(eager.COMPILER, module_calls.detours_of_compiled)
 
 _NO_ROW: Final = Row()
+_OF_MEMORY: Final = ("bytes_moved", "arithmetic_intensity", "peak_memory", "activation_memory")
+_OF_WEIGHTS: Final = ("params", "trainable_params", "model_size")
+_ALONE: Final = "arithmetic alone was counted (memory=False)"
 
 
 class DispatchPass:
@@ -186,6 +189,7 @@ class DispatchPass:
             modules=modules,
             lines=tuple(self._lines()),
             uncounted=tuple(self._uncounted()),
+            absent={} if self._has_memory else dict.fromkeys((*_OF_MEMORY, *_OF_WEIGHTS), _ALONE),
             is_partial=is_partial,
             output=output,
         )

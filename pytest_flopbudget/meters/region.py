@@ -78,4 +78,4 @@ class Region:
         values = {**counted.values, **known}
         # Memory stands together, as in the catalogue.
         ordered = {name: values[name] for name in METRICS if name in values}
-        return replace(counted, values=ordered, absent=absent)
+        return replace(counted, values=ordered, absent={**counted.absent, **absent})

@@ -408,6 +408,23 @@ def test_counter_reads_after_its_block_alone():
     assert counter.flops == 4
 
 
+def test_counter_has_no_attribute_that_nothing_measures():
+    counter = FlopCounter()
+    assert not hasattr(counter, "flop")
+    with counter:
+        assert not hasattr(counter, "flop")
+    assert not hasattr(counter, "flop")
+
+
+def test_what_arithmetic_alone_leaves_out_says_why_it_is_not_there():
+    with FlopCounter(memory=False) as counter:
+        torch.ones(3) + 1
+    assert counter.flops == 3
+    for name in ("bytes_moved", "peak_memory", "activation_memory", "params", "model_size"):
+        with pytest.raises(AttributeError, match=f"{name}.*memory=False"):
+            getattr(counter, name)
+
+
 def test_counters_may_stand_within_each_other():
     with FlopCounter() as outer:
         torch.ones(3) + 1

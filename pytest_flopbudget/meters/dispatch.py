@@ -37,7 +37,6 @@ for _part in (threads, storages, module_calls, eager):
     REGIONS.always(*_part.DETOURS)
 REGIONS.once_loaded(threads.POOLS, threads.detours_of_pools)
 REGIONS.once_loaded(eager.COMPILER, eager.detours_of_compiler)
-REGIONS.once_loaded(eager.COMPILER, module_calls.detours_of_compiled)
 
 _NO_ROW: Final = Row()
 _OF_MEMORY: Final = ("bytes_moved", "arithmetic_intensity", "peak_memory", "activation_memory")

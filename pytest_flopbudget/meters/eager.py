@@ -13,7 +13,6 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopbudget.meters.detours import REGIONS, Detour
-from pytest_flopbudget.meters.module_calls import without_us
 
 COMPILED: Final = "OptimizedModule"
 """The class of what `torch.compile` wraps around a module."""
@@ -97,8 +96,7 @@ def _compiling(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(original)
     def compile_(model: Any = None, *args: Any, **kwargs: Any) -> Any:
-        # `module.compile()` hands over the method of its call, which lasts longer than the region.
-        compiled = original(without_us(model), *args, **kwargs)
+        compiled = original(model, *args, **kwargs)
         REGIONS.look()
         for region in REGIONS.open:
             region.eager.compiler_is_there()

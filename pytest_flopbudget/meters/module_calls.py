@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable
-from functools import wraps
 from threading import Lock, get_ident
-from types import MethodType
+from types import FunctionType
 from typing import Any, Final, Protocol
 
 import torch
 from torch import nn
 from torch.nn.modules import module as registry
 
-from pytest_flopbudget.meters.detours import REGIONS, Detour
+from pytest_flopbudget.meters.detours import REGIONS
 
 _current_node: Final[Any] = torch._C._current_autograd_node
 _REGISTRIES: Final = (
@@ -50,8 +51,9 @@ class _Both:
         self.outer.end(module)
 
 
-_LISTENERS: Final[dict[int, Listener]] = {}
+LISTENERS: Final[dict[int, Listener]] = {}
 """By thread."""
+this_thread: Final = get_ident
 _lock: Final = Lock()
 """To be held while they change: a region ends for its other threads too."""
 
@@ -59,16 +61,16 @@ _lock: Final = Lock()
 def listen(thread: int, listener: Listener) -> None:
     """Tell a listener of the calls on a thread, beside those that hear of them already."""
     with _lock:
-        outer = _LISTENERS.get(thread)
-        _LISTENERS[thread] = listener if outer is None else _Both(outer, listener)
+        outer = LISTENERS.get(thread)
+        LISTENERS[thread] = listener if outer is None else _Both(outer, listener)
 
 
 def unlisten(thread: int, listener: Listener) -> None:
     """Tell it no more."""
     with _lock:
-        known = _LISTENERS.pop(thread, None)
+        known = LISTENERS.pop(thread, None)
         if known is not listener and (left := _without(known, listener)) is not None:
-            _LISTENERS[thread] = left
+            LISTENERS[thread] = left
 
 
 def _without(known: Listener | None, listener: Listener) -> Listener | None:
@@ -78,29 +80,23 @@ def _without(known: Listener | None, listener: Listener) -> Listener | None:
     return _Both(outer, inner) if outer is not None and inner is not None else outer or inner
 
 
-def _calling(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Around every call of a module.
-
-    It is no hook: where there is any, torch takes a slower way through each call, at several
-    times the cost.
-    """
-
-    @wraps(original)
-    def _call_impl(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        listener = _LISTENERS.get(get_ident()) or _listener_of_none()
-        if listener is None:
-            return original(module, *args, **kwargs)
-        listener.begin(module)
-        try:
-            return original(module, *args, **kwargs) if kwargs else original(module, *args)
-        finally:
-            listener.end(module)
-
-    return _call_impl
+def _call_impl(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """Whose code stands for that of torch's method of this name."""
+    here: Any = "this module"  # is put here, as the code runs with torch's globals
+    listener = here.LISTENERS.get(here.this_thread()) or here.listener_of_none()
+    if listener is None:
+        return here.CALL.original(module, *args, **kwargs)
+    listener.begin(module)
+    try:
+        if kwargs:
+            return here.CALL.original(module, *args, **kwargs)
+        return here.CALL.original(module, *args)
+    finally:
+        listener.end(module)
 
 
-def _listener_of_none() -> Listener | None:
-    """That of a thread which has none: in a backward pass, of those that wait for it."""
+def listener_of_none() -> Listener | None:
+    """The listener of a thread which has none: in a backward pass, of those that wait for it."""
     if _current_node() is None:
         return None
     listener: Listener | None = None
@@ -127,40 +123,55 @@ def _registered(_module: nn.Module, _name: str, _value: Any) -> None:
         region.paths.registered()
 
 
-class _Uncompiled:
-    """Hides what `module.compile()` keeps: its call is to go the way that is listened on.
+class _Call:
+    """The code of torch's method around each call of a module, which is ours for a while.
 
-    The compiler is off in a region, so that what is compiled would run as it is written anyway.
-    A data descriptor, as those are asked before the module's own attributes.
+    It is no hook: where there is any, torch takes a slower way through each call, at several
+    times the cost. Nor is another method put into the class: CPython would forget what it knows of
+    all the subclasses, and who holds the method, as `module.compile()` has the compiler do, would
+    go on with the one that tells nobody.
     """
 
-    def __get__(self, module: nn.Module | None, owner: type) -> Any:
-        return None
+    def __init__(self) -> None:
+        self._found: Any = None
+        """What was in the class when it was looked at last."""
+        self._function: Any = None
+        self._code: Any = None
+        self._ours: Any = None
+        self.original: Callable[..., Any] = nn.Module._call_impl
+        """What the method does by itself."""
 
-    def __set__(self, module: nn.Module, value: Any) -> None:
-        vars(module)["_compiled_call_impl"] = value
+    def replace(self) -> None:
+        found = vars(nn.Module)["_call_impl"]
+        if found is not self._found or self._function.__code__ is not self._code:
+            self._look(found)
+        self._function.__code__ = self._ours
 
-    def __delete__(self, module: nn.Module) -> None:
-        vars(module).pop("_compiled_call_impl", None)
+    def restore(self) -> None:
+        if self._function.__code__ is self._ours:
+            self._function.__code__ = self._code
+
+    def _look(self, found: Any) -> None:
+        """Find the function in what is in the class: others put their own around it."""
+        function: Any = inspect.unwrap(found)
+        code = function.__code__
+        copy = FunctionType(
+            code,
+            function.__globals__,
+            function.__name__,
+            function.__defaults__,
+            function.__closure__,
+        )
+        copy.__kwdefaults__ = function.__kwdefaults__
+        self._found, self._function, self._code, self.original = found, function, code, copy
+        ours = _call_impl.__code__
+        here = sys.modules[__name__]
+        self._ours = ours.replace(
+            co_consts=tuple(here if value == "this module" else value for value in ours.co_consts),
+            # A function takes no code with another number of variables that it closes over.
+            co_freevars=code.co_freevars,
+        )
 
 
-_CALL: Final = Detour(nn.Module, "_call_impl", _calling)
-DETOURS: Final = (_CALL, _Registrations())
-
-
-def detours_of_compiled() -> tuple[Detour, ...]:
-    """Those that are needed only where the compiler is loaded: it is what keeps something there."""
-    from torch._dynamo import utils
-
-    # By what it found as it was loaded, it knows whether torch's method is as torch has it.
-    name = "unpatched_nn_module_call_impl"
-    if hasattr(utils, name):
-        setattr(utils, name, without_us(getattr(utils, name)))
-    return (Detour(nn.Module, "_compiled_call_impl", lambda _none: _Uncompiled()),)
-
-
-def without_us(function: Any) -> Any:
-    """The method that ours is around, bound to the same module; any other function as it is."""
-    if isinstance(function, MethodType):
-        return MethodType(without_us(function.__func__), function.__self__)
-    return _CALL.original if function is _CALL.replacement else function
+CALL: Final = _Call()
+DETOURS: Final = (CALL, _Registrations())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import operator
 import subprocess
 import sys
 import threading
 import types
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -365,8 +367,7 @@ def test_gradient_of_a_model_that_ran_without_a_graph_is_its_owners() -> None:
 def test_everything_is_put_back() -> None:
     def state() -> list[object]:
         attributes = [
-            vars(nn.Module)["_call_impl"],
-            vars(nn.Module)["_compiled_call_impl"],
+            nn.Module._call_impl.__code__,
             vars(threading.Thread)["start"],
             vars(torch.UntypedStorage).get("resize_"),
             torch.compile,
@@ -381,6 +382,82 @@ def test_everything_is_put_back() -> None:
         assert state() != before
     assert state() == before
     assert REGIONS.open == ()
+
+
+def test_method_of_a_modules_call_stays_the_same_object() -> None:
+    method = nn.Module._call_impl
+    with FlopCounter():
+        assert nn.Module._call_impl is method  # the compiler knows torch's own by that
+
+
+def _wrapping(original: Any, heard: list[str]) -> Any:
+    @wraps(original)
+    def _call_impl(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        heard.append(type(module).__name__)
+        return original(module, *args, **kwargs)
+
+    return _call_impl
+
+
+def _closing_over(original: Any, heard: list[str]) -> Any:
+    def theirs(module: nn.Module, *args: Any, scale: int = 1, **kwargs: Any) -> Any:
+        heard.append(type(module).__name__)
+        return original(module, *args, **kwargs) * scale
+
+    theirs.__kwdefaults__ = {"scale": 2}
+    return theirs
+
+
+@pytest.mark.parametrize(("around", "scale"), [(_wrapping, 1), (_closing_over, 2)])
+def test_method_that_others_put_around_torchs_is_called_as_ever(around, scale, monkeypatch) -> None:
+    heard: list[str] = []
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    expected = model(X)
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.Module, "_call_impl", around(nn.Module._call_impl, heard))
+        for _ in range(2):
+            heard.clear()
+            with FlopCounter() as counter:
+                result = model(X)
+            assert torch.equal(result, expected * scale**3)  # of its three calls
+            assert heard == ["Sequential", "Linear", "ReLU"]
+            assert counter.by_module["0"].macs == 2 * 4 * 4
+    with FlopCounter() as counter:
+        assert torch.equal(model(X), expected)
+    assert counter.by_module["0"].macs == 2 * 4 * 4
+
+
+def test_method_that_others_put_around_torchs_meanwhile_stays(monkeypatch) -> None:
+    heard: list[str] = []
+    model = nn.Sequential(nn.Linear(4, 4))
+    with FlopCounter() as counter:
+        monkeypatch.setattr(nn.Module, "_call_impl", _wrapping(nn.Module._call_impl, heard))
+        model(X)
+    assert counter.by_module["0"].macs == 2 * 4 * 4
+    model(X)
+    assert heard == 2 * ["Sequential", "Linear"]
+
+
+def test_another_copy_of_this_package_hears_too(monkeypatch) -> None:
+    spec = importlib.util.spec_from_file_location("flopbudget_copy", module_calls.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    copy = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "flopbudget_copy", copy)
+    spec.loader.exec_module(copy)
+    code = nn.Module._call_impl.__code__
+    told: list[str] = []
+    for name, module in (("copy", copy), ("original", module_calls)):
+        module.listen(threading.get_ident(), _Hears(name, told))
+    for first, second in ((copy, module_calls), (module_calls, copy)):
+        told.clear()
+        first.CALL.replace()
+        second.CALL.replace()
+        nn.ReLU()(X)
+        second.CALL.restore()
+        first.CALL.restore()
+        assert sorted(told) == ["copy begins", "copy ends", "original begins", "original ends"]
+        assert nn.Module._call_impl.__code__ is code
 
 
 def _registries() -> tuple[dict[int, object], ...]:

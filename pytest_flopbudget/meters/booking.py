@@ -110,8 +110,8 @@ class Books:
         self.is_shared = False
         """Whether several threads book at the same time."""
         self._book_parts = book_parts
-        self._opaque: dict[int, weakref.ref[Tensor]] = {}
-        """Results in oneDNN's own layout, by their ids; a ledger knows them by itself."""
+        self.opaque: dict[int, weakref.ref[Tensor]] = {}
+        """Tensors in oneDNN's own layout of which all that made them was seen, by their ids."""
 
     def totals(self) -> tuple[int, tuple[int, int]]:
         """How many operators have run; how much arithmetic was booked, how many reported."""
@@ -127,7 +127,7 @@ class Books:
         inputs, outputs = arguments_in(operator.plan, args, kwargs), tensors_in((result,))
         is_dense = all(tensor.layout is STRIDED for tensor in (*inputs, *outputs))
         if not is_dense:
-            self.note_layouts(outputs)
+            self.note_opaque(inputs, outputs)
         self.book(operator, row, Call(args, kwargs, result, inputs, outputs, is_dense))
 
     def book(self, operator: Operator, row: Row, call: Call) -> None:
@@ -179,20 +179,18 @@ class Books:
             shapes.append(shape)
         self.uncounted[operator] = (calls + 1, shapes)
 
-    def note_layouts(self, outputs: list[Tensor]) -> None:
-        """Note which results hold data that cannot be told from outside."""
-        for tensor in outputs:
-            if not parts_of(tensor):
-                self._opaque[id(tensor)] = weakref.ref(tensor)
+    def note_opaque(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+        """Note which results hold data that cannot be told from outside, and all of it seen."""
+        results = [tensor for tensor in outputs if not parts_of(tensor)]
+        if results and all(parts_of(tensor) or self._is_known(tensor) for tensor in inputs):
+            self.opaque.update((id(tensor), weakref.ref(tensor)) for tensor in results)
 
     def _is_known(self, opaque_tensor: Tensor) -> bool:
-        """Whether what made this oneDNN tensor was seen, so that nothing is hidden in it.
+        """Whether all that made this oneDNN tensor was seen, so that nothing is hidden in it.
 
         Frozen scripts convert a tensor, run convolutions that no mode sees, and convert back.
         """
-        if self.ledger is not None:
-            return self.ledger.has_produced(opaque_tensor)
-        ref = self._opaque.get(id(opaque_tensor))
+        ref = self.opaque.get(id(opaque_tensor))
         return ref is not None and ref() is opaque_tensor
 
 

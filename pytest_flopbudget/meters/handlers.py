@@ -17,7 +17,13 @@ from pytest_flopbudget.meters.formulas.registry import Formula, Work
 from pytest_flopbudget.meters.packed import packed_nbytes
 from pytest_flopbudget.meters.plans import Plan
 from pytest_flopbudget.meters.storages import PLAIN, StorageLedger
-from pytest_flopbudget.meters.traffic import NO_TENSORS, bytes_moved, nbytes_of, tensors_in
+from pytest_flopbudget.meters.traffic import (
+    NO_TENSORS,
+    arguments_in,
+    bytes_moved,
+    nbytes_of,
+    tensors_in,
+)
 
 Handler: TypeAlias = Callable[[Any, Any], Any]
 """Runs an operator on these arguments and keywords, and books it."""
@@ -36,7 +42,7 @@ def viewed(plan: Plan, books: Books) -> Handler:
     """Runs an operator that moves no data, and books storages that it brings to light."""
     call, calls, place, ledger = plan.call, books.calls, books.place, books.ledger
     if ledger is None:
-        return lambda args, kwargs: call(*args, **kwargs)
+        return _viewed_alone(plan, books)
     name, returns_views = plan.name, plan.returns_views
     # What lift_fresh takes was made from Python numbers just now: it is new.
     up_to = 0 if name == "aten.lift_fresh" else plan.tensors_up_to
@@ -52,11 +58,26 @@ def viewed(plan: Plan, books: Books) -> Handler:
             result = call(*args, **kwargs)
             with ledger.lock:
                 ledger.produce(tensors_in((result,)), (path, name))
-            return result
-        stored = ledger.touch(inputs, path)
-        result = call(*args, **kwargs)
-        if stored is None or not returns_views:  # a view's storage has just been booked
-            ledger.produce(tensors_in((result,)), (path, name))
+        else:
+            stored = ledger.touch(inputs, path)
+            result = call(*args, **kwargs)
+            if stored is None or not returns_views:  # a view's storage has just been booked
+                ledger.produce(tensors_in((result,)), (path, name))
+        if stored is None:
+            books.note_opaque(inputs, tensors_in((result,)))
+        return result
+
+    return handle
+
+
+def _viewed_alone(plan: Plan, books: Books) -> Handler:
+    """Runs an operator that moves no data, where only arithmetic is counted."""
+    call, opaque = plan.call, books.opaque
+
+    def handle(args: Any, kwargs: Any) -> Any:
+        result = call(*args, **kwargs) if kwargs else call(*args)
+        if opaque:
+            books.note_opaque(arguments_in(plan, args, kwargs), tensors_in((result,)))
         return result
 
     return handle
@@ -64,8 +85,8 @@ def viewed(plan: Plan, books: Books) -> Handler:
 
 def _called(operator: Operator, books: Books) -> Handler:
     """Books that it was called, of one that does no arithmetic."""
-    call, rows = operator.plan.call, operator.rows
-    calls, place = books.calls, books.place
+    plan, rows = operator.plan, operator.rows
+    call, calls, place = plan.call, books.calls, books.place
 
     def handle(args: Any, kwargs: Any) -> Any:
         at = calls.path if place is None and _current_node() is None else (place or calls.current)()
@@ -75,7 +96,7 @@ def _called(operator: Operator, books: Books) -> Handler:
             row = rows[at] = Row()
         row.calls += 1
         if isinstance(result, Tensor) and result.layout is not STRIDED:
-            books.note_layouts([result])
+            books.note_opaque(arguments_in(plan, args, kwargs), [result])
         return result
 
     return handle
@@ -184,6 +205,8 @@ def booker(
         row.calls += 1
         outputs = [result] if isinstance(result, Tensor) else tensors_in((result,))
         is_dense = produce(outputs, row.site) and stored is not None
+        if not is_dense:
+            books.note_opaque(inputs, outputs)
         if (
             is_simple
             and stored is not None

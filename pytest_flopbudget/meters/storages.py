@@ -101,7 +101,6 @@ class StorageLedger:
 
         One that has died stays until another one is at its address.
         """
-        self._opaque: dict[int, weakref.ref[Tensor]] = {}
         self._events: list[tuple[Site, int, bool] | _Storage] = []
         """Every change of what is alive, in order: whose, by how many bytes, of the region.
 
@@ -167,10 +166,7 @@ class StorageLedger:
                     self.resized(storage)
         except RuntimeError:  # a sparse tensor has no storage to tell, nor has one of oneDNN's
             for tensor in tensors:
-                parts = parts_of(tensor)
-                if not parts:
-                    self._opaque[id(tensor)] = weakref.ref(tensor)
-                self.produce(_stored(parts), site)
+                self.produce(_stored(parts_of(tensor)), site)
             return False
         return True
 
@@ -183,11 +179,6 @@ class StorageLedger:
             nbytes = storage.nbytes()
             self._events.append((entry.site, nbytes - entry.nbytes, entry.is_own))
             entry.nbytes = nbytes
-
-    def has_produced(self, tensor: Tensor) -> bool:
-        """Whether this tensor without a storage was the result of an operator that was seen."""
-        ref = self._opaque.get(id(tensor))
-        return ref is not None and ref() is tensor
 
     def at_peak(self) -> dict[Site, tuple[int, int]]:
         """Bytes alive at the peak by site, and the part of them that the region allocated.

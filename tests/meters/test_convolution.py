@@ -431,6 +431,39 @@ def test_convolutions_that_a_frozen_script_hides_are_reported(context):
 
 
 @needs_onednn
+@pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.parametrize(
+    "last", [nn.MaxPool2d(2), nn.Sigmoid(), nn.Sequential(nn.MaxPool2d(2), nn.Flatten())]
+)
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_convolutions_are_hidden_in_what_is_made_of_their_result_too(last, memory):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), last).eval()
+    scripted = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.script(model)))
+    with torch.no_grad(), FlopCounter(memory=memory) as counter:
+        scripted(torch.randn(1, 3, 8, 8))
+    assert counter.macs == 0
+    assert [u.operator for u in counter.uncounted] == ["aten._to_dense.default"]
+
+
+@needs_onednn
+@pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.parametrize(
+    "between",
+    [
+        Tensor.detach,
+        torch.relu_,
+        lambda x: x.transpose(2, 3),
+        lambda x: x.reshape(2, 4, 16),
+        lambda x: torch.max_pool2d(x + x, 2).clone(),
+    ],
+)
+def test_nothing_is_hidden_in_what_was_seen_from_its_beginning(between, memory):
+    with torch.no_grad(), FlopCounter(memory=memory) as counter:
+        between(torch.randn(1, 2, 8, 8).to_mkldnn()).to_dense()
+    assert counter.uncounted == ()
+
+
+@needs_onednn
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_a_model_that_is_converted_to_onednn_counts_its_convolution(context):

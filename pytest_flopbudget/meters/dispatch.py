@@ -116,8 +116,10 @@ class DispatchPass:
             self._weights.expect(path, root)
 
     def _root_ends(self, path: str, root: nn.Module, has_changed: bool) -> None:
-        if self._has_memory or torch.is_grad_enabled():
+        if self._has_memory:
             self._weights.settle(path, root, has_changed)
+        elif has_changed and torch.is_grad_enabled():
+            self._weights.learn(path, root)  # whose the gradients are is all that is asked
 
     def _mode(self, calls: CallStack) -> CountingMode:
         place = partial(_path_and_line, calls, SourceLines()) if self._has_lines else None

@@ -275,6 +275,20 @@ def test_layer_that_the_first_call_makes_is_counted(has_root) -> None:
     assert counter.by_module["layer"].params == 20
 
 
+def test_gradient_of_a_layer_that_the_first_call_makes_is_the_layers() -> None:
+    model = _Grows()
+    with FlopCounter(memory=False) as counter:
+        model(X).sum().backward()
+        model(X).sum().backward()  # adds to the first
+    sums = {
+        module.path: row.counts.flops
+        for module in counter.measurement.modules
+        for row in module.operators
+        if row.operator == "aten.add_"
+    }
+    assert sums["layer"] == 20
+
+
 class _Averages(nn.Module):
     """Keeps a running mean, for which each call makes a new tensor."""
 

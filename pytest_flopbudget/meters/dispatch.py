@@ -9,7 +9,7 @@ from threading import get_ident
 from typing import Any, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pytest_flopbudget.core.measurement import (
     UNFINISHED,
@@ -21,7 +21,7 @@ from pytest_flopbudget.core.measurement import (
     Uncounted,
     Value,
 )
-from pytest_flopbudget.meters import eager, module_calls, storages, threads
+from pytest_flopbudget.meters import eager, hidden, module_calls, storages, threads
 from pytest_flopbudget.meters.booking import Row
 from pytest_flopbudget.meters.call_stack import CallStack
 from pytest_flopbudget.meters.counting import CountingMode
@@ -33,10 +33,11 @@ from pytest_flopbudget.meters.storages import Site, StorageLedger
 from pytest_flopbudget.meters.threads import ThreadSpread
 from pytest_flopbudget.meters.weights import Weights
 
-for _part in (threads, storages, module_calls, eager):
+for _part in (threads, storages, module_calls, eager, hidden):
     REGIONS.always(*_part.DETOURS)
 REGIONS.once_loaded(threads.POOLS, threads.detours_of_pools)
 REGIONS.once_loaded(eager.COMPILER, eager.detours_of_compiler)
+REGIONS.once_loaded(hidden.RUNTIME, hidden.detours_of_runtime)
 
 _NO_ROW: Final = Row()
 _OF_MEMORY: Final = ("bytes_moved", "arithmetic_intensity", "peak_memory", "activation_memory")
@@ -102,6 +103,19 @@ class DispatchPass:
     def is_here(self) -> bool:
         """Whether this thread works for the region: no other hands it work."""
         return get_ident() in self._modes
+
+    @property
+    def operators_here(self) -> int:
+        """How many operators were counted that this thread called."""
+        return self._mode_here.books.totals()[0]
+
+    def note_hidden(self, what: str, tensors: list[Tensor]) -> None:
+        """Report what this thread runs for the region, and what does not show its operators."""
+        self._mode_here.books.note_uncounted(what, tensors)
+
+    @property
+    def _mode_here(self) -> CountingMode:
+        return self._modes.get(get_ident(), self._main)
 
     @property
     def is_threaded(self) -> bool:

@@ -1,0 +1,94 @@
+"""Telling a region of compiled code that runs in it and does not show its operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+
+from pytest_flopbudget.meters.detours import REGIONS, Detour
+from pytest_flopbudget.meters.traffic import tensors_in
+
+RUNTIME: Final = "torch._functorch._aot_autograd.runtime_wrappers"
+"""The module that is loaded where anything was compiled with its backward."""
+_COMPILER: Final = "torch._inductor"
+COMPILED: Final = "code that was compiled before the region"
+FUSED: Final = "prim::oneDNNFusionGroup"
+"""What stands in a script's graph in place of the operators that oneDNN has fused."""
+
+
+def _regions_here() -> list[Any]:
+    """The regions that this thread works for; autograd's own threads work for those that wait."""
+    here = [region for region in REGIONS.open if region.is_here]
+    if here or torch._C._current_autograd_node() is None:
+        return here
+    return list(REGIONS.open)
+
+
+def _running(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Around what runs compiled code: in a region that is the backward of an earlier forward.
+
+    Of torch's own compiler only what it calls torch for is seen, such as products. Other backends
+    may run the operators one by one.
+    """
+
+    def run(function: Any, args: Any, *rest: Any, **options: Any) -> Any:
+        tensors = tensors_in(args)  # before it is called, as it may take them away
+        regions = _regions_here()
+        before = [region.operators_here for region in regions]
+        result = original(function, args, *rest, **options)
+        is_fused = str(getattr(function, "__module__", "")).startswith(_COMPILER)
+        for region, operators in zip(regions, before, strict=True):
+            if is_fused or region.operators_here == operators:
+                region.note_hidden(COMPILED, tensors)
+        return result
+
+    return run
+
+
+def _calling(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Around a call of a script from Python."""
+
+    def call(script: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(script, *args, **kwargs)
+        graph: Any = torch._C._last_executed_optimized_graph()
+        if graph is not None and graph.findNode(FUSED, True) is not None:
+            for region in _regions_here():
+                region.note_hidden(FUSED, tensors_in((*args, *kwargs.values())))
+        return result
+
+    return call
+
+
+class _Scripts:
+    """Detours around scripts, in place where oneDNN may fuse what they call."""
+
+    def __init__(self) -> None:
+        kinds = torch._C.ScriptFunction, torch._C.ScriptMethod
+        self._detours = [Detour(kind, "__call__", _calling) for kind in kinds]
+        self._are_there = False
+
+    def replace(self) -> None:
+        if torch._C._jit_llga_enabled():
+            self._are_there = True
+            for detour in self._detours:
+                detour.replace()
+
+    def restore(self) -> None:
+        if self._are_there:
+            self._are_there = False
+            for detour in self._detours:
+                detour.restore()
+
+
+DETOURS: Final = (_Scripts(),)
+
+
+def detours_of_runtime() -> tuple[Detour, ...]:
+    """Those into what runs compiled code, once `RUNTIME` is loaded."""
+    from torch._functorch._aot_autograd import runtime_wrappers
+
+    # Another torch may do it in another way.
+    name = "call_func_at_runtime_with_args"
+    return (Detour(runtime_wrappers, name, _running),) if hasattr(runtime_wrappers, name) else ()

@@ -1,0 +1,118 @@
+"""Compiled code that runs in a region and does not show its operators is reported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.backends.common import aot_autograd
+from torch.utils._python_dispatch import _disable_current_modes
+
+from pytest_flopbudget import FlopCounter
+from pytest_flopbudget.meters.hidden import COMPILED, FUSED
+
+X = torch.randn(3, 4)
+
+
+def _kernel(graph, _inputs):
+    """A backend whose code calls torch for nothing, as a kernel in C++ would."""
+
+    def run(args):
+        with _disable_current_modes():
+            return graph(*args)
+
+    run._boxed_call = True
+    return run
+
+
+def _names(counter):
+    return [(row.operator, row.calls, row.shapes) for row in counter.uncounted]
+
+
+@pytest.fixture(autouse=True)
+def _forget_compiled_code():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_backward_that_was_compiled_before_is_reported(memory):
+    model = nn.Linear(4, 2)
+    compiled = torch.compile(model, backend=aot_autograd(fw_compiler=_kernel))
+    loss = compiled(X).sum()
+    with FlopCounter(memory=memory) as counter:
+        loss.backward()
+    assert counter.macs == 0
+    # What the forward has saved, and the gradient of the result.
+    assert _names(counter) == [(COMPILED, 1, ("f32[3,4], f32[3,2]",))]
+    torch.testing.assert_close(model.weight.grad, X.sum(0).expand(2, 4))
+    with FlopCounter() as counter:
+        compiled(X).sum().backward()
+    assert counter.macs == 2 * 3 * 4 * 2  # all of it in the region, where nothing is compiled
+    assert counter.uncounted == ()
+
+
+def test_backward_that_was_compiled_to_operators_is_counted():
+    compiled = torch.compile(nn.Linear(4, 2), backend="aot_eager")
+    loss = compiled(X).sum()
+    with FlopCounter() as counter:
+        loss.backward()
+    assert (counter.macs, counter.uncounted) == (3 * 4 * 2, ())
+
+
+def test_backward_is_reported_to_the_region_of_its_thread_alone():
+    loss = torch.compile(nn.Linear(4, 2), backend=aot_autograd(fw_compiler=_kernel))(X).sum()
+    with FlopCounter() as outer:
+        with FlopCounter() as inner:
+            loss.backward()
+        with FlopCounter() as other:
+            pass
+    assert [len(counter.uncounted) for counter in (outer, inner, other)] == [1, 1, 0]
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler uses what torch means to replace
+@pytest.mark.slow  # torch's compiler calls a C++ compiler, which takes its time
+def test_backward_of_torchs_own_compiler_is_reported_though_its_products_are_seen():
+    loss = torch.compile(nn.Linear(4, 2))(X).square().sum()
+    with FlopCounter() as counter:
+        loss.backward()
+    assert counter.macs == 3 * 4 * 2
+    assert [name for name, *_ in _names(counter)] == [COMPILED]
+
+
+FUSED_SCRIPT = """
+import warnings, torch
+from torch import nn
+from pytest_flopbudget import FlopCounter
+
+warnings.simplefilter("ignore")
+torch.jit.enable_onednn_fusion(True)
+call = torch._C.ScriptMethod.__call__
+model, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval(), torch.randn(1, 3, 8, 8)
+with torch.no_grad():
+    script = torch.jit.freeze(torch.jit.trace(model, x))
+    for _ in range(3):  # it is fused when it has run
+        script(x)
+    for memory in (True, False):
+        with FlopCounter(memory=memory) as counter:
+            script(x)
+        print(counter.macs, counter.uncounted[0].operator, *counter.uncounted[0].shapes)
+    with FlopCounter() as counter:
+        torch.jit.script(nn.Linear(8, 2))(x)
+    print(counter.macs, *counter.uncounted)
+print(torch._C.ScriptMethod.__call__ == call)
+"""
+
+
+@pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="this build of torch is without oneDNN"
+)
+def test_what_onednn_fuses_in_a_script_is_reported():
+    command = [sys.executable, "-c", FUSED_SCRIPT]
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=120)
+    linear = 3 * 8 * 8 * 2
+    assert told.stdout.splitlines() == 2 * [f"0 {FUSED} f32[1,3,8,8]"] + [f"{linear}", "True"]

@@ -14,8 +14,8 @@ RUNTIME: Final = "torch._functorch._aot_autograd.runtime_wrappers"
 """The module that is loaded where anything was compiled with its backward."""
 _COMPILER: Final = "torch._inductor"
 COMPILED: Final = "code that was compiled before the region"
-FUSED: Final = "prim::oneDNNFusionGroup"
-"""What stands in a script's graph in place of the operators that oneDNN has fused."""
+FUSED: Final = ("prim::oneDNNFusionGroup", "prim::TensorExprGroup", "prim::FusionGroup")
+"""What stands in a script's graph in place of operators that were fused into one kernel."""
 
 
 def _regions_here() -> list[Any]:
@@ -53,16 +53,25 @@ def _calling(original: Callable[..., Any]) -> Callable[..., Any]:
     def call(script: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(script, *args, **kwargs)
         graph: Any = torch._C._last_executed_optimized_graph()
-        if graph is not None and graph.findNode(FUSED, True) is not None:
-            for region in _regions_here():
-                region.note_hidden(FUSED, tensors_in((*args, *kwargs.values())))
+        for kind in FUSED if graph is not None else ():
+            if graph.findNode(kind, True) is not None:
+                for region in _regions_here():
+                    region.note_hidden(kind, tensors_in((*args, *kwargs.values())))
         return result
 
     return call
 
 
+_FUSERS: Final = [
+    getattr(torch._C, name)
+    for name in ("_jit_llga_enabled", "_jit_can_fuse_on_cpu", "_jit_can_fuse_on_gpu")
+    if hasattr(torch._C, name) and (torch.backends.cuda.is_built() or "gpu" not in name)
+]
+"""What tells whether scripts may have kernels made for them; another torch may not have all."""
+
+
 class _Scripts:
-    """Detours around scripts, in place where oneDNN may fuse what they call."""
+    """Detours around scripts, in place where what they call may be fused."""
 
     def __init__(self) -> None:
         kinds = torch._C.ScriptFunction, torch._C.ScriptMethod
@@ -70,7 +79,7 @@ class _Scripts:
         self._are_there = False
 
     def replace(self) -> None:
-        if torch._C._jit_llga_enabled():
+        if any(may_fuse() for may_fuse in _FUSERS):
             self._are_there = True
             for detour in self._detours:
                 detour.replace()

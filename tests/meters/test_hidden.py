@@ -12,7 +12,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopbudget import FlopCounter
-from pytest_flopbudget.meters.hidden import COMPILED, FUSED
+from pytest_flopbudget.meters.hidden import COMPILED
 
 X = torch.randn(3, 4)
 
@@ -84,7 +84,7 @@ def test_backward_of_torchs_own_compiler_is_reported_though_its_products_are_see
     assert [name for name, *_ in _names(counter)] == [COMPILED]
 
 
-FUSED_SCRIPT = """
+FUSED_BY_ONEDNN = """
 import warnings, torch
 from torch import nn
 from pytest_flopbudget import FlopCounter
@@ -112,7 +112,41 @@ print(torch._C.ScriptMethod.__call__ == call)
     not torch.backends.mkldnn.is_available(), reason="this build of torch is without oneDNN"
 )
 def test_what_onednn_fuses_in_a_script_is_reported():
-    command = [sys.executable, "-c", FUSED_SCRIPT]
-    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=120)
     linear = 3 * 8 * 8 * 2
-    assert told.stdout.splitlines() == 2 * [f"0 {FUSED} f32[1,3,8,8]"] + [f"{linear}", "True"]
+    told = 2 * ["0 prim::oneDNNFusionGroup f32[1,3,8,8]"] + [f"{linear}", "True"]
+    assert _told_by(FUSED_BY_ONEDNN) == told
+
+
+FUSED_BY_TORCH = """
+import warnings, torch
+from pytest_flopbudget import FlopCounter
+from scripted import pointwise
+
+warnings.simplefilter("ignore")
+torch._C._jit_override_can_fuse_on_cpu(True)
+torch._C._jit_set_te_must_use_llvm_cpu(False)
+script = torch.jit.script(pointwise)
+x = torch.randn(8, 8)
+with torch.no_grad():
+    for _ in range(3):  # it is fused when it has run
+        script(x, x)
+    with FlopCounter() as counter:
+        script(x, y=x)
+print(counter.flops, counter.uncounted[0].operator, *counter.uncounted[0].shapes)
+"""
+
+
+def test_what_torch_fuses_in_a_script_is_reported(tmp_path):
+    # A script is made from source, which code that is given as text has none of.
+    function = "def pointwise(x, y):\n    return (x * y + x).sigmoid() * y\n"
+    (tmp_path / "scripted.py").write_text(function)
+    told = ["0 prim::TensorExprGroup f32[8,8], f32[8,8]"]
+    assert _told_by(FUSED_BY_TORCH, cwd=tmp_path) == told
+
+
+def _told_by(code, cwd=None):
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, timeout=120, cwd=cwd
+    )
+    return ran.stdout.splitlines()

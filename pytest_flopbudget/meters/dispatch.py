@@ -38,6 +38,7 @@ for _part in (threads, storages, module_calls, eager, hidden):
 REGIONS.once_loaded(threads.POOLS, threads.detours_of_pools)
 REGIONS.once_loaded(eager.COMPILER, eager.detours_of_compiler)
 REGIONS.once_loaded(hidden.RUNTIME, hidden.detours_of_runtime)
+REGIONS.once_loaded(hidden.PACKAGES, hidden.detours_of_packages)
 
 _NO_ROW: Final = Row()
 _OF_MEMORY: Final = ("bytes_moved", "arithmetic_intensity", "peak_memory", "activation_memory")

@@ -12,6 +12,8 @@ from pytest_flopbudget.meters.traffic import tensors_in
 
 RUNTIME: Final = "torch._functorch._aot_autograd.runtime_wrappers"
 """The module that is loaded where anything was compiled with its backward."""
+PACKAGES: Final = "torch.export.pt2_archive._package"
+"""The module that is loaded where there is a program that was compiled ahead of time."""
 _COMPILER: Final = "torch._inductor"
 COMPILED: Final = "code that was compiled before the region"
 FUSED: Final = ("prim::oneDNNFusionGroup", "prim::TensorExprGroup", "prim::FusionGroup")
@@ -45,6 +47,18 @@ def _running(original: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return run
+
+
+def _loaded(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Around a call of a program that was compiled ahead of time."""
+
+    def call(program: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(program, *args, **kwargs)
+        for region in _regions_here():
+            region.note_hidden(COMPILED, tensors_in((*args, *kwargs.values())))
+        return result
+
+    return call
 
 
 def _calling(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,3 +115,11 @@ def detours_of_runtime() -> tuple[Detour, ...]:
     # Another torch may do it in another way.
     name = "call_func_at_runtime_with_args"
     return (Detour(runtime_wrappers, name, _running),) if hasattr(runtime_wrappers, name) else ()
+
+
+def detours_of_packages() -> tuple[Detour, ...]:
+    """Those into programs that were compiled ahead of time, once `PACKAGES` is loaded."""
+    from torch.export.pt2_archive import _package
+
+    name = "AOTICompiledModel"
+    return (Detour(vars(_package)[name], "__call__", _loaded),) if name in vars(_package) else ()

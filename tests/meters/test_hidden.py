@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo.backends.common import aot_autograd
+from torch.export.pt2_archive._package import AOTICompiledModel
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopbudget import FlopCounter
@@ -81,6 +83,42 @@ def test_backward_of_torchs_own_compiler_is_reported_though_its_products_are_see
     with FlopCounter() as counter:
         loss.backward()
     assert counter.macs == 3 * 4 * 2
+    assert [name for name, *_ in _names(counter)] == [COMPILED]
+
+
+class _Loader:
+    """What torch wraps its own in: it takes a list of tensors and returns another one."""
+
+    def get_call_spec(self):
+        _, given = pytree.tree_flatten(((X,), {}))
+        _, returned = pytree.tree_flatten(X)
+        return [pytree.treespec_dumps(given), pytree.treespec_dumps(returned)]
+
+    def boxed_run(self, tensors):
+        return [torch.from_numpy(tensors[0].numpy() * 2)]
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_program_that_was_compiled_ahead_of_time_is_reported(memory):
+    program = AOTICompiledModel(_Loader())
+    with FlopCounter(memory=memory) as counter:
+        result = program(X)
+    assert torch.equal(result, 2 * X)
+    assert counter.flops == 0
+    assert _names(counter) == [(COMPILED, 1, ("f32[3,4]",))]
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler uses what torch means to replace
+@pytest.mark.slow  # as above
+def test_program_that_torch_compiled_ahead_of_time_is_reported(tmp_path):
+    with torch.no_grad():
+        exported = torch.export.export(nn.Linear(4, 2), (X,))
+        path = torch._inductor.aoti_compile_and_package(
+            exported, package_path=str(tmp_path / "linear.pt2")
+        )
+        program = torch._inductor.aoti_load_package(path)
+        with FlopCounter() as counter:
+            program(X)
     assert [name for name, *_ in _names(counter)] == [COMPILED]
 
 

@@ -127,7 +127,7 @@ class Books:
         inputs, outputs = arguments_in(operator.plan, args, kwargs), tensors_in((result,))
         is_dense = all(tensor.layout is STRIDED for tensor in (*inputs, *outputs))
         if not is_dense:
-            self.note_opaque(inputs, outputs)
+            self.note_opaque(operator.plan, inputs, outputs)
         self.book(operator, row, Call(args, kwargs, result, inputs, outputs, is_dense))
 
     def book(self, operator: Operator, row: Row, call: Call) -> None:
@@ -179,10 +179,11 @@ class Books:
             shapes.append(shape)
         self.uncounted[operator] = (calls + 1, shapes)
 
-    def note_opaque(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+    def note_opaque(self, plan: Plan, inputs: list[Tensor], outputs: list[Tensor]) -> None:
         """Note which results hold data that cannot be told from outside, and all of it seen."""
         results = [tensor for tensor in outputs if not parts_of(tensor)]
-        if results and all(parts_of(tensor) or self._is_known(tensor) for tensor in inputs):
+        made = inputs[:1] if plan.takes_weight else inputs
+        if results and all(parts_of(tensor) or self._is_known(tensor) for tensor in made):
             self.opaque.update((id(tensor), weakref.ref(tensor)) for tensor in results)
 
     def _is_known(self, opaque_tensor: Tensor) -> bool:

@@ -64,7 +64,7 @@ def viewed(plan: Plan, books: Books) -> Handler:
             if stored is None or not returns_views:  # a view's storage has just been booked
                 ledger.produce(tensors_in((result,)), (path, name))
         if stored is None:
-            books.note_opaque(inputs, tensors_in((result,)))
+            books.note_opaque(plan, inputs, tensors_in((result,)))
         return result
 
     return handle
@@ -77,7 +77,7 @@ def _viewed_alone(plan: Plan, books: Books) -> Handler:
     def handle(args: Any, kwargs: Any) -> Any:
         result = call(*args, **kwargs) if kwargs else call(*args)
         if opaque:
-            books.note_opaque(arguments_in(plan, args, kwargs), tensors_in((result,)))
+            books.note_opaque(plan, arguments_in(plan, args, kwargs), tensors_in((result,)))
         return result
 
     return handle
@@ -96,7 +96,7 @@ def _called(operator: Operator, books: Books) -> Handler:
             row = rows[at] = Row()
         row.calls += 1
         if isinstance(result, Tensor) and result.layout is not STRIDED:
-            books.note_opaque(arguments_in(plan, args, kwargs), [result])
+            books.note_opaque(plan, arguments_in(plan, args, kwargs), [result])
         return result
 
     return handle
@@ -206,7 +206,7 @@ def booker(
         outputs = [result] if isinstance(result, Tensor) else tensors_in((result,))
         is_dense = produce(outputs, row.site) and stored is not None
         if not is_dense:
-            books.note_opaque(inputs, outputs)
+            books.note_opaque(plan, inputs, outputs)
         if (
             is_simple
             and stored is not None

@@ -74,6 +74,8 @@ class Plan:
     """Names of the keyword arguments that it writes, such as `out`."""
     takes_packages: bool = False
     """Whether it is given weights that are packed for a library, and are no tensors."""
+    takes_weight: bool = False
+    """Whether only the first tensor that it is given was made by other operators."""
     is_read_modify: bool = True
     """Whether a written positional argument is read too; not so for `copy_` and `fill_`."""
     reads_rows: int | None = None
@@ -247,6 +249,7 @@ def plan_for(func: Any) -> Plan:
         written=written,
         written_keywords=written_keywords,
         takes_packages=any("__torch__" in str(argument.type) for argument in schema.arguments),
+        takes_weight=any(argument.name == "weight" for argument in schema.arguments),
         is_read_modify=is_read_modify,
         reads_rows=_PICKS.get(name),
         per_element=per_element,

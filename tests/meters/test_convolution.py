@@ -447,6 +447,19 @@ def test_convolutions_are_hidden_in_what_is_made_of_their_result_too(last, memor
 
 @needs_onednn
 @pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_weights_in_onednns_layout_hide_nothing(memory):
+    from torch.utils import mkldnn
+
+    model = mkldnn.to_mkldnn(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)))
+    with torch.no_grad(), FlopCounter(memory=memory) as counter:
+        model(torch.randn(1, 3, 8, 8).to_mkldnn()).to_dense()
+    assert counter.macs == 6 * 6 * 4 * 3 * 9 + 4 * 4 * 2 * 4 * 9
+    assert counter.uncounted == ()
+
+
+@needs_onednn
+@pytest.mark.parametrize("memory", [True, False])
 @pytest.mark.parametrize(
     "between",
     [

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
+import torch
+
 _NOTHING: Final = object()
 """What stands where a class has no attribute of its own, and inherits one."""
 _UNKNOWN: Final = object()
@@ -71,6 +73,13 @@ class Regions:
         self._late: list[tuple[str, Callable[[], Iterable[Replaceable]]]] = []
         self._awaited: set[str] = set()
         self._lock = threading.Lock()
+
+    def here(self) -> list[Any]:
+        """Those that this thread works for; autograd's own threads work for those that wait."""
+        here = [region for region in self.open if region.is_here]
+        if here or not self.open or torch._C._current_autograd_node() is None:
+            return here
+        return list(self.open)
 
     def always(self, *detours: Replaceable) -> None:
         """Have these in place while a region is open."""

@@ -26,7 +26,7 @@ from pytest_flopbudget.meters.booking import Row
 from pytest_flopbudget.meters.call_stack import CallStack
 from pytest_flopbudget.meters.counting import CountingMode
 from pytest_flopbudget.meters.detours import REGIONS
-from pytest_flopbudget.meters.eager import EagerRegion, written
+from pytest_flopbudget.meters.eager import written
 from pytest_flopbudget.meters.lines import SourceLines, shortened
 from pytest_flopbudget.meters.modules import ModulePaths
 from pytest_flopbudget.meters.storages import Site, StorageLedger
@@ -75,14 +75,12 @@ class DispatchPass:
         self._modes = {get_ident(): self._main}
         self._all_modes = [self._main]
         self.threads = ThreadSpread(self._joining)
-        self.eager = EagerRegion()
         self._is_finished = True
 
     def __enter__(self) -> DispatchPass:
         self._modes[get_ident()] = self._main
         self.paths.start()
         REGIONS.enter(self)
-        self.eager.start()
         self._main.__enter__()
         return self
 
@@ -92,7 +90,6 @@ class DispatchPass:
         for mode in self._all_modes:
             mode.close()
         REGIONS.leave(self)
-        self.eager.stop()
         self.paths.stop()
         if self.ledger is not None:
             self.ledger.close()

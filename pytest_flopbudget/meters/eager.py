@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from threading import get_ident
 from typing import Any, Final
 
 import torch
@@ -61,34 +61,36 @@ class EagerMode(TorchDispatchMode):
         return True
 
 
-class EagerRegion:
-    """From `start` to `stop`, runs every `torch.compile`d callable without its compiled code.
+class _Stance:
+    """torch's setting of its compiler, by which that is off on the threads that a region counts.
 
     Compiled code fuses operators into kernels that no counter sees, and torch refuses to
-    compile under a counter where the whole graph is asked for. The compiler is not
-    imported for this: where it is not loaded yet, the first use of `torch.compile` in the
-    region is waited for. Higher-order operators such as `scan` have the compiler turn their
-    functions into graphs, which run operator by operator; they keep it.
+    compile under a counter where the whole graph is asked for. So what is compiled runs as it is
+    written. The compiler is not imported for this: where it is not loaded yet, the first use of
+    `torch.compile` in the region is waited for. Other threads go on as ever; `set_stance`, which is
+    public, would be for all of them.
     """
 
-    def __init__(self) -> None:
-        self._stance: Any = None
+    def __init__(self, original: Any) -> None:
+        self._original = original
 
-    def start(self) -> None:
-        """Begin to run things as they are written."""
-        if COMPILER in sys.modules:
-            self.compiler_is_there()
+    @property
+    def stance(self) -> Any:
+        """The one field that is asked whether to compile."""
+        is_off = get_ident() not in _COMPILING and REGIONS.here()
+        return "force_eager" if is_off else self._original.stance
 
-    def stop(self) -> None:
-        """Put things back."""
-        if self._stance is not None:
-            self._stance.__exit__(None, None, None)
-            self._stance = None
+    def __getattr__(self, name: str) -> Any:
+        """Any other field."""
+        return getattr(self._original, name)
 
-    def compiler_is_there(self) -> None:
-        """Have the compiler do nothing, from now on."""
-        if self._stance is None:
-            self._stance = torch.compiler.set_stance("force_eager")  # until its exit
+
+_COMPILING: Final[set[int]] = set()
+"""Threads on which torch compiles the functions of a higher-order operator.
+
+Those such as `scan` have the compiler turn their functions into graphs, which then run operator
+by operator.
+"""
 
 
 def _compiling(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,8 +100,6 @@ def _compiling(original: Callable[..., Any]) -> Callable[..., Any]:
     def compile_(model: Any = None, *args: Any, **kwargs: Any) -> Any:
         compiled = original(model, *args, **kwargs)
         REGIONS.look()
-        for region in REGIONS.open:
-            region.eager.compiler_is_there()
         return compiled
 
     return compile_
@@ -109,8 +109,14 @@ def _with_compiler(original: Callable[..., Any]) -> Callable[..., Any]:
     """Around what higher-order operators have the compiler do."""
 
     def compile_and_call(*args: Any, **kwargs: Any) -> Any:
-        with torch.compiler.set_stance("default"):
+        thread = get_ident()
+        if thread in _COMPILING:
             return original(*args, **kwargs)
+        _COMPILING.add(thread)
+        try:
+            return original(*args, **kwargs)
+        finally:
+            _COMPILING.discard(thread)
 
     return compile_and_call
 
@@ -121,7 +127,9 @@ DETOURS: Final = (Detour(torch, "compile", _compiling),)
 def detours_of_compiler() -> tuple[Detour, ...]:
     """Those in torch's compiler, once `COMPILER` is loaded."""
     import torch._higher_order_ops.utils as graphs
+    from torch._dynamo import eval_frame
 
+    stance = Detour(eval_frame, "_stance", _Stance)
     # Another torch may do it in another way.
     name = "_hop_compile_and_call"
-    return (Detour(graphs, name, _with_compiler),) if hasattr(graphs, name) else ()
+    return (stance, *([Detour(graphs, name, _with_compiler)] if hasattr(graphs, name) else []))

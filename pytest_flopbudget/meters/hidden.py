@@ -20,14 +20,6 @@ FUSED: Final = ("prim::oneDNNFusionGroup", "prim::TensorExprGroup", "prim::Fusio
 """What stands in a script's graph in place of operators that were fused into one kernel."""
 
 
-def _regions_here() -> list[Any]:
-    """The regions that this thread works for; autograd's own threads work for those that wait."""
-    here = [region for region in REGIONS.open if region.is_here]
-    if here or torch._C._current_autograd_node() is None:
-        return here
-    return list(REGIONS.open)
-
-
 def _running(original: Callable[..., Any]) -> Callable[..., Any]:
     """Around what runs compiled code: in a region that is the backward of an earlier forward.
 
@@ -37,7 +29,7 @@ def _running(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def run(function: Any, args: Any, *rest: Any, **options: Any) -> Any:
         tensors = tensors_in(args)  # before it is called, as it may take them away
-        regions = _regions_here()
+        regions = REGIONS.here()
         before = [region.operators_here for region in regions]
         result = original(function, args, *rest, **options)
         is_fused = str(getattr(function, "__module__", "")).startswith(_COMPILER)
@@ -54,7 +46,7 @@ def _loaded(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(program: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(program, *args, **kwargs)
-        for region in _regions_here():
+        for region in REGIONS.here():
             region.note_hidden(COMPILED, tensors_in((*args, *kwargs.values())))
         return result
 
@@ -69,7 +61,7 @@ def _calling(original: Callable[..., Any]) -> Callable[..., Any]:
         graph: Any = torch._C._last_executed_optimized_graph()
         for kind in FUSED if graph is not None else ():
             if graph.findNode(kind, True) is not None:
-                for region in _regions_here():
+                for region in REGIONS.here():
                     region.note_hidden(kind, tensors_in((*args, *kwargs.values())))
         return result
 

@@ -57,18 +57,24 @@ class FlopCounter:
         if self._region is not None:
             raise MeasureError("this FlopCounter is counting already; make a second one")
         self._measurement = self._unread = None
-        self._region = Region(
+        region = Region(
             self._root,
             memory=self._has_memory,
             lines=self._has_lines,
             process_memory=self._has_process_memory,
         )
-        self._region.__enter__()
-        mode = active_mode()
-        if mode is not None:
-            stand_ins = stand_ins_for(mode)
-            stand_ins.__enter__()
-            self._stand_ins = stand_ins
+        try:
+            region.__enter__()
+            self._region = region
+            mode = active_mode()
+            if mode is not None:
+                stand_ins = stand_ins_for(mode)
+                stand_ins.__enter__()
+                self._stand_ins = stand_ins
+        except BaseException:  # an interrupt: nothing of the region is to be left
+            self._region = None
+            region.__exit__()
+            raise
         return self
 
     def __exit__(
@@ -77,16 +83,17 @@ class FlopCounter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        region, self._region = self._region, None
-        stand_ins, self._stand_ins = self._stand_ins, None
-        if region is not None:
-            try:
-                if stand_ins is not None:
-                    stand_ins.__exit__(kind, error, traceback)
-            finally:
-                region.__exit__(kind, error, traceback)
-                # Put together when it is asked for: many a counter is only asked for one number.
-                self._unread = partial(region.measurement, is_partial=error is not None)
+        region = self._region
+        if region is None:
+            return
+        try:
+            if self._stand_ins is not None:
+                self._stand_ins.__exit__(kind, error, traceback)
+        finally:
+            region.__exit__(kind, error, traceback)
+            self._region = self._stand_ins = None
+            # Put together when it is asked for: many a counter is only asked for one number.
+            self._unread = partial(region.measurement, is_partial=error is not None)
 
     @property
     def measurement(self) -> Measurement:

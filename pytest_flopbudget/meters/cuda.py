@@ -145,8 +145,9 @@ class CudaPeak:
 
     def stop(self) -> None:
         """Read the marks."""
-        _OPEN.remove(self)
-        self.note()
+        if self in _OPEN:
+            _OPEN.remove(self)
+            self.note()
 
     def note(self) -> None:
         """Take the highest mark as it stands, where it is higher than what was noted before."""

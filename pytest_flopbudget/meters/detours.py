@@ -44,6 +44,8 @@ class Detour:
     def replace(self) -> None:
         """Put the replacement in place."""
         original = self._own.get(self._name, _NOTHING)
+        if original is self.replacement:
+            return  # what an interrupted region has left
         if original is not self.original:
             self.original = original
             self.replacement = self._around(getattr(self._owner, self._name))
@@ -72,7 +74,7 @@ class Regions:
         self._detours: list[Replaceable] = []
         self._late: list[tuple[str, Callable[[], Iterable[Replaceable]]]] = []
         self._awaited: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def here(self) -> list[Any]:
         """Those that this thread works for; autograd's own threads work for those that wait."""
@@ -91,33 +93,35 @@ class Regions:
         self._awaited.add(module)
 
     def enter(self, region: Any) -> None:
-        """A region begins."""
-        lock = self._lock
-        lock.acquire()  # which is half as dear as `with`
-        try:
+        """A region begins. Where that is interrupted, `leave` is still to be called."""
+        with self._lock:
             if not self.open:
                 if not sys.modules.keys().isdisjoint(self._awaited):
                     self._take_loaded()
                 for detour in self._detours:
                     detour.replace()
             self.open += (region,)
-        finally:
-            lock.release()
 
     def leave(self, region: Any) -> None:
         """A region is over."""
-        lock = self._lock
-        lock.acquire()
-        try:
+        with self._lock:
             self.open = tuple([other for other in self.open if other is not region])
-            if not self.open:
-                for detour in self._detours:
-                    detour.restore()
-                # What was loaded meanwhile was not replaced, and is not to be put back.
-                if not sys.modules.keys().isdisjoint(self._awaited):
-                    self._take_loaded()
-        finally:
-            lock.release()
+            if self.open:
+                return
+            try:
+                self._restore()
+            except (
+                BaseException
+            ):  # an interrupt, after which the rest is to be put back all the same
+                self._restore()
+                raise
+            # What was loaded meanwhile was not replaced, and is not to be put back.
+            if not sys.modules.keys().isdisjoint(self._awaited):
+                self._take_loaded()
+
+    def _restore(self) -> None:
+        for detour in self._detours:
+            detour.restore()
 
     def look(self) -> None:
         """Take in what has been loaded since the first of the open regions began."""
@@ -127,12 +131,18 @@ class Regions:
                     detour.replace()
 
     def _take_loaded(self) -> list[Replaceable]:
-        loaded = [late for late in self._late if late[0] in sys.modules]
+        loaded = [late for late in self._late if _is_loaded(late[0])]
         self._late = [late for late in self._late if late not in loaded]
         self._awaited = {module for module, _ in self._late}
         new = [detour for _, make in loaded for detour in make()]
         self._detours += new
         return new
+
+
+def _is_loaded(name: str) -> bool:
+    """Whether a module is there, and no other thread is still importing it."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return name in sys.modules and not getattr(spec, "_initializing", False)
 
 
 REGIONS: Final = Regions()

@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import (
     UNFINISHED,
     Counts,
@@ -26,7 +27,7 @@ from pytest_flopbudget.meters.booking import Row
 from pytest_flopbudget.meters.call_stack import CallStack
 from pytest_flopbudget.meters.counting import CountingMode
 from pytest_flopbudget.meters.detours import REGIONS
-from pytest_flopbudget.meters.eager import written
+from pytest_flopbudget.meters.eager import take_off, written
 from pytest_flopbudget.meters.lines import SourceLines, shortened
 from pytest_flopbudget.meters.modules import ModulePaths
 from pytest_flopbudget.meters.storages import Site, StorageLedger
@@ -72,30 +73,50 @@ class DispatchPass:
             owner=lambda parameter: self._weights.owner(parameter) or "",
         )
         self._main = self._mode(self.paths.main)
-        self._modes = {get_ident(): self._main}
+        self._thread = get_ident()
+        self._modes = {self._thread: self._main}
         self._all_modes = [self._main]
         self.threads = ThreadSpread(self._joining)
         self._is_finished = True
 
     def __enter__(self) -> DispatchPass:
-        self._modes[get_ident()] = self._main
-        self.paths.start()
-        REGIONS.enter(self)
-        self._main.__enter__()
+        self._thread = get_ident()
+        self._modes[self._thread] = self._main
+        try:
+            self.paths.start()
+            REGIONS.enter(self)
+            self._main.__enter__()
+        except BaseException:  # an interrupt: nothing of the region is to be left
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._main.__exit__(*exception)
-        self._is_finished = self.threads.is_done
-        for mode in self._all_modes:
-            mode.close()
-        REGIONS.leave(self)
-        self.paths.stop()
-        if self.ledger is not None:
-            self.ledger.close()
+        is_elsewhere = get_ident() != self._thread
+        try:
+            if not is_elsewhere:
+                take_off(self._main)
+        finally:
+            self._end()
+        if is_elsewhere:
+            raise MeasureError("this region was entered on another thread, and is to be left there")
         if self._has_memory and self._root is not None and "" not in self.paths.begun:
             # Its own call was never seen, as with model.generate.
             self._weights.settle("", self._root, has_changed=True)
+
+    def _end(self) -> None:
+        """Hear of nothing more."""
+        try:
+            self._is_finished = self.threads.is_done
+            for mode in self._all_modes:
+                mode.close()
+        finally:
+            try:
+                REGIONS.leave(self)
+            finally:
+                self.paths.stop()
+        if self.ledger is not None:
+            self.ledger.close()
 
     @property
     def is_here(self) -> bool:

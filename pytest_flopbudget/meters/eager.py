@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode, _push_mode
 
 from pytest_flopbudget.meters.detours import REGIONS, Detour
 
@@ -59,6 +59,21 @@ class EagerMode(TorchDispatchMode):
         # Where the compiler does run, for a higher-order operator, its tracing is no work
         # of the region's; what it has traced then runs under the mode.
         return True
+
+
+def take_off(mode: EagerMode) -> None:
+    """Take a mode off this thread's stack of them, also where others were entered after it."""
+    above: list[Any] = []
+    while torch._C._len_torch_dispatch_stack():
+        top = torch._C._get_dispatch_stack_at(torch._C._len_torch_dispatch_stack() - 1)
+        if top is mode:
+            mode.__exit__(None, None, None)
+            break
+        if getattr(top, "_mode_key", None) is not None:
+            break  # torch's own, which are below all others
+        above.append(_pop_mode())
+    for other in reversed(above):
+        _push_mode(other)
 
 
 class _Stance:

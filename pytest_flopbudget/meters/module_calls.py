@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from threading import Lock, get_ident
+from threading import RLock, get_ident
 from types import FunctionType
 from typing import Any, Final, Protocol
 
@@ -54,7 +54,7 @@ class _Both:
 LISTENERS: Final[dict[int, Listener]] = {}
 """By thread."""
 this_thread: Final = get_ident
-_lock: Final = Lock()
+_lock: Final = RLock()
 """To be held while they change: a region ends for its other threads too."""
 
 
@@ -143,12 +143,14 @@ class _Call:
 
     def replace(self) -> None:
         found = vars(nn.Module)["_call_impl"]
+        if found is self._found and self._function.__code__ is self._ours:
+            return  # what an interrupted region has left
         if found is not self._found or self._function.__code__ is not self._code:
             self._look(found)
         self._function.__code__ = self._ours
 
     def restore(self) -> None:
-        if self._function.__code__ is self._ours:
+        if self._function is not None and self._function.__code__ is self._ours:
             self._function.__code__ = self._code
 
     def _look(self, found: Any) -> None:

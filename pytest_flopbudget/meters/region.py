@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import Measurement, Value
 from pytest_flopbudget.core.metrics import METRICS
 from pytest_flopbudget.meters.allocator import AllocatorTrace
@@ -44,19 +45,35 @@ class Region:
         self._counting.__enter__()
         if self._process is not None:
             allocator, resident, cuda = self._process
-            cuda.start()
-            resident.start()
-            allocator.start()
+            try:
+                cuda.start()
+                resident.start()
+                allocator.start()
+            except BaseException:  # an interrupt: nothing of the region is to be left
+                self.__exit__()
+                raise
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._process is not None:
-            allocator, resident, cuda = self._process
-            # First, as what the trace holds is read into memory when it stops.
-            resident.stop()
-            allocator.stop()
-            cuda.stop()
-        self._counting.__exit__(*exception)
+        try:
+            self._stop()
+        except MeasureError:
+            raise
+        except BaseException:  # an interrupt, which may have come between any two steps
+            self._stop()
+            raise
+
+    def _stop(self) -> None:
+        """Measure no more; what has been stopped already stays so."""
+        try:
+            if self._process is not None:
+                allocator, resident, cuda = self._process
+                # First, as what the trace holds is read into memory when it stops.
+                resident.stop()
+                allocator.stop()
+                cuda.stop()
+        finally:
+            self._counting.__exit__()
 
     def measurement(
         self, name: str = "", *, is_partial: bool = False, output: Any = None

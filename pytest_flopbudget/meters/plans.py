@@ -23,6 +23,7 @@ from pytest_flopbudget.meters.formulas.registry import (
     nested_formula_for,
     sparse_formula_for,
 )
+from pytest_flopbudget.meters.places import PLACES, PlacesOf
 
 assert formulas.FAMILIES  # noqa: S101 - importing the families is what fills the registry
 
@@ -80,6 +81,10 @@ class Plan:
     """Whether a written positional argument is read too; not so for `copy_` and `fill_`."""
     reads_rows: int | None = None
     """Position of a table of which only the picked rows are read, such as an embedding's."""
+    unread: tuple[int, ...] = ()
+    """Positions of the arguments that it asks for shape and dtype alone, such as `ones_like`'s."""
+    places: PlacesOf | None = None
+    """Of the first argument, what it writes by index, where that is not all of it."""
     per_element: int | None = None
     """FLOPs for each element of a real result, where that is the whole formula."""
     most_arguments: int = 0
@@ -135,8 +140,45 @@ _PICKS: Final = {
     "aten::index": 0,
     "aten::_unsafe_index": 0,
     "aten::index_select": 0,
+    "aten::take": 0,
 }
 """Operators that read as much of a table as they return, and the table's position."""
+
+_TEMPLATES: Final = frozenset(
+    {
+        "aten::_foreach_copy",
+        "aten::_foreach_zero",
+        "aten::_philox_normal",
+        "aten::_philox_uniform",
+        "aten::bernoulli.Tensor",
+        "aten::bernoulli.Tensor_out",
+        "aten::bernoulli.float_out",
+        "aten::bernoulli.p",
+        "aten::cauchy",
+        "aten::copy",
+        "aten::exponential",
+        "aten::fill",
+        "aten::full_like",
+        "aten::geometric",
+        "aten::log_normal",
+        "aten::new_full",
+        "aten::new_ones",
+        "aten::new_zeros",
+        "aten::normal_functional",
+        "aten::ones_like",
+        "aten::rand_like",
+        "aten::randint_like",
+        "aten::randn_like",
+        "aten::random",
+        "aten::uniform",
+        "aten::zero",
+        "aten::zeros_like",
+    }
+)
+"""Operators, or overloads, that take their first argument for its shape and dtype alone."""
+
+_PAIRS_OF_TEMPLATES: Final = frozenset({"aten::_new_zeros_with_same_feature_meta"})
+"""Operators that take their first two arguments so."""
 
 _NO_LAUNCH: Final = frozenset(
     name if "::" in name else f"aten::{name}" for name in (*ALLOCATIONS, *QUESTIONS)
@@ -229,6 +271,8 @@ def plan_for(func: Any) -> Plan:
     written_keywords = tuple(argument.name for _, argument in marked if argument.kwarg_only)
     is_read_modify = name not in _OVERWRITES
     returns_what_it_writes = written == (0,) and is_read_modify and len(schema.returns) == 1
+    unread, places = _unread(func, name), PLACES.get(name)
+    is_touching_all = name not in _PICKS and not unread and places is None
     per_element, most_arguments = _per_element(name)
     is_tensor = [not _is_without_tensors(argument.type) for argument in schema.arguments]
     positional = [a and not b.kwarg_only for a, b in zip(is_tensor, schema.arguments, strict=True)]
@@ -252,10 +296,12 @@ def plan_for(func: Any) -> Plan:
         takes_weight=any(argument.name == "weight" for argument in schema.arguments),
         is_read_modify=is_read_modify,
         reads_rows=_PICKS.get(name),
+        unread=unread,
+        places=places,
         per_element=per_element,
         most_arguments=most_arguments,
         reads_all_and_writes_its_result=(
-            not written_keywords and name not in _PICKS and (not written or returns_what_it_writes)
+            is_touching_all and not written_keywords and (not written or returns_what_it_writes)
         ),
         tensors_up_to=max((at for at, holds in enumerate(positional, 1) if holds), default=0),
         has_tensor_keywords=is_tensor != positional,
@@ -268,6 +314,13 @@ def plan_for(func: Any) -> Plan:
             and all(result.alias_info is not None for result in schema.returns)
         ),
     )
+
+
+def _unread(func: OpOverload, name: str) -> tuple[int, ...]:
+    """Positions of the arguments whose elements an operator does not look at."""
+    if name in _PAIRS_OF_TEMPLATES:
+        return (0, 1)
+    return (0,) if name in _TEMPLATES or func.name() in _TEMPLATES else ()
 
 
 def _is_without_tensors(kind: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from pytest_flopbudget.meters.places import Places
 from pytest_flopbudget.meters.plans import Plan
 from pytest_flopbudget.meters.storages import PLAIN, parts_of, storage_of
 
@@ -60,13 +61,20 @@ def bytes_moved(
     """Bytes that the operator must read and write, each stretch of memory once.
 
     A tensor that is given twice is read once; a dimension of stride 0 is read once; of
-    a table that is picked from, as many bytes are read as are returned.
+    a table that is picked from, as many bytes are read as are returned; of one that is
+    written by index, what the index names; of a tensor that only lends its shape, none.
     """
     if plan.reads_all_and_writes_its_result:
         return _nbytes_once(inputs) + _nbytes_once(outputs)
+    if plan.places is not None and inputs[0].layout is torch.strided and not inputs[0].is_nested:
+        places = plan.places(*args, **kwargs)
+        if places is not None:
+            return _bytes_at(places, inputs)
     read: list[Tensor] = []
     written = list(outputs)
     for position, arg in enumerate(args):
+        if position in plan.unread:
+            continue
         tensors = tensors_in((arg,))
         if position in plan.written:
             written += tensors
@@ -77,6 +85,17 @@ def bytes_moved(
     for name, value in kwargs.items():
         (written if name in plan.written_keywords else read).extend(tensors_in((value,)))
     return _nbytes_once(read) + _nbytes_once(written)
+
+
+def _bytes_at(places: Places, inputs: list[Tensor]) -> int:
+    """Bytes that move where an operator writes into the first of its arguments by index."""
+    table, *others = inputs
+    source = places.source
+    at_places = min(places.elements * table.element_size(), _nbytes(table))
+    moved = 2 * at_places if places.are_read else at_places
+    if source is not None:
+        moved += min(places.elements * source.element_size(), _nbytes(source))
+    return moved + _nbytes_once([tensor for tensor in others if tensor is not source])
 
 
 def _nbytes_once(tensors: list[Tensor]) -> int:

@@ -13,6 +13,7 @@ from torch import nn
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import Measurement
 from pytest_flopbudget.core.metrics import METRICS
+from pytest_flopbudget.meters.eager import pause, resume, uncompiled, uncompiled_here
 from pytest_flopbudget.meters.fake import active_mode, stand_ins_for
 from pytest_flopbudget.meters.region import Region
 
@@ -28,6 +29,7 @@ class FlopCounter:
     formula are in `counter.uncounted`. It can be entered again, and then starts anew.
     """
 
+    @uncompiled
     def __init__(
         self,
         root: nn.Module | None = None,
@@ -52,8 +54,20 @@ class FlopCounter:
         self._measurement: Measurement | None = None
         self._unread: Callable[[], Measurement] | None = None
         self._stand_ins: AbstractContextManager[object] | None = None
+        self._paused: Any = None
 
+    @uncompiled_here
     def __enter__(self) -> FlopCounter:
+        paused = pause()
+        try:
+            self._enter()
+        except BaseException:
+            resume(paused)
+            raise
+        self._paused = paused
+        return self
+
+    def _enter(self) -> None:
         if self._region is not None:
             raise MeasureError("this FlopCounter is counting already; make a second one")
         self._measurement = self._unread = None
@@ -75,8 +89,8 @@ class FlopCounter:
             self._region = None
             region.__exit__()
             raise
-        return self
 
+    @uncompiled_here
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -92,6 +106,7 @@ class FlopCounter:
         finally:
             region.__exit__(kind, error, traceback)
             self._region = self._stand_ins = None
+            resume(self._paused)
             # Put together when it is asked for: many a counter is only asked for one number.
             self._unread = partial(region.measurement, is_partial=error is not None)
 

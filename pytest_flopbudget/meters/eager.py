@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from threading import get_ident
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import torch
 from torch import nn
@@ -18,6 +18,9 @@ COMPILED: Final = "OptimizedModule"
 """The class of what `torch.compile` wraps around a module."""
 COMPILER: Final = "torch._dynamo.eval_frame"
 """The module that is loaded where anything was compiled."""
+_FRAMES: Final[Any] = torch._C._dynamo.eval_frame
+"""What hands frames to the compiler; it is there also where that is not loaded."""
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def written(module: nn.Module) -> nn.Module:
@@ -44,6 +47,45 @@ def unheard() -> Iterator[None]:
             torch._C._set_tracing_state(state)  # type: ignore[attr-defined]  # the same
 
 
+def uncompiled(function: _F) -> _F:
+    """A function of ours that torch's compiler is to call as it is, neither traced nor compiled.
+
+    What it calls is not either, unless the function itself decides about that.
+    """
+    marked: Any = function
+    marked._torchdynamo_disable = True
+    marked._torchdynamo_disable_msg = "it counts what runs"
+    skip = _FRAMES._FrameAction.SKIP
+    _FRAMES.set_code_exec_strategy(marked.__code__, _FRAMES._FrameExecStrategy(skip, skip))
+    return function
+
+
+def uncompiled_here(function: _F) -> _F:
+    """The same, but what it calls is left to `pause` and `resume`."""
+    uncompiled(function)
+    skip, default = _FRAMES._FrameAction.SKIP, _FRAMES._FrameAction.DEFAULT
+    strategy = _FRAMES._FrameExecStrategy(skip, default)
+    _FRAMES.set_code_exec_strategy(cast("Any", function).__code__, strategy)
+    return function
+
+
+@uncompiled_here
+def pause() -> Any:
+    """Have nothing more compiled that this thread runs, where compiled code has called it.
+
+    Returns what is to be given to `resume`.
+    """
+    callback = _FRAMES.get_eval_frame_callback()
+    return _FRAMES.set_eval_frame(None) if callback else None
+
+
+@uncompiled_here
+def resume(callback: Any) -> None:
+    """Let it be compiled again."""
+    if callback is not None:
+        _FRAMES.set_eval_frame(callback)
+
+
 class EagerMode(TorchDispatchMode):
     """A dispatch mode of ours, as torch's compiler is to take it."""
 
@@ -67,7 +109,12 @@ def take_off(mode: EagerMode) -> None:
     while torch._C._len_torch_dispatch_stack():
         top = torch._C._get_dispatch_stack_at(torch._C._len_torch_dispatch_stack() - 1)
         if top is mode:
-            mode.__exit__(None, None, None)
+            try:
+                mode.__exit__(None, None, None)
+            except (
+                IndexError
+            ):  # what torch's own has to put back was taken up when it was interrupted
+                _pop_mode()
             break
         if getattr(top, "_mode_key", None) is not None:
             break  # torch's own, which are below all others

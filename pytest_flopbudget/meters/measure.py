@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import Measurement, Samples
+from pytest_flopbudget.meters.eager import uncompiled
 from pytest_flopbudget.meters.fake import measured_as_fake, refuse_timing, stand_ins_for
 from pytest_flopbudget.meters.latency import LatencyTimer, samples_to_values
 from pytest_flopbudget.meters.rates import flops_by_dtype, with_rates
@@ -28,6 +29,7 @@ class _Wanted:
     train: bool = False
 
 
+@uncompiled
 def measure(
     callable: Callable[..., Any],  # noqa: A002 - the name that the design gives it
     /,

@@ -15,7 +15,9 @@ from torch._dynamo import eval_frame
 import pytest_flopbudget
 from pytest_flopbudget import FlopCounter, measure
 from pytest_flopbudget.core.errors import MeasureError
+from pytest_flopbudget.meters import module_calls
 from pytest_flopbudget.meters.detours import REGIONS
+from pytest_flopbudget.meters.storages import StorageLedger
 
 PACKAGE = str(Path(pytest_flopbudget.__file__).parent)
 X = torch.ones(2, 4)
@@ -37,11 +39,16 @@ def _state() -> list[object]:
     ]
 
 
+EDGES = {("counter.py", "__enter__"), ("counter.py", "__exit__"), ("region.py", "__exit__")}
+"""Where a statement has ended the region's way in, or none has begun its way out."""
+
+
 class _At:
     """Raises at the nth line of the package, while it is in place."""
 
     def __init__(self, line: int) -> None:
         self.left = line
+        self.place = "", ""
 
     def __call__(self, frame: Any, event: str, _arg: Any) -> Any:
         if not frame.f_code.co_filename.startswith(PACKAGE):
@@ -49,8 +56,16 @@ class _At:
         if event == "line":
             self.left -= 1
             if self.left == 0:
+                self.place = Path(frame.f_code.co_filename).name, frame.f_code.co_name
                 raise Interrupt
         return self
+
+
+def _release() -> None:
+    """Release what only a tracer can keep from being released: no signal comes as `with` ends."""
+    for lock in (REGIONS._lock, module_calls._lock, StorageLedger.lock):
+        while lock._is_owned():  # type: ignore[attr-defined]  # of the class, though not of its stub
+            lock.release()
 
 
 @pytest.mark.parametrize("memory", [True, False])
@@ -59,27 +74,31 @@ def test_interrupt_at_any_line_leaves_nothing_behind(memory: bool) -> None:
     with FlopCounter(memory=memory):
         model(X)  # so that what happens only the first time in a process is over
     before, tracing = _state(), sys.gettrace()
-    line = 0
+    line, at_the_edges = 0, 0
     while True:
-        print(line, flush=True)
         line += 1
-        at = _At(line)
+        at, interrupted = _At(line), FlopCounter(memory=memory)
         sys.settrace(at)
         try:
-            with FlopCounter(memory=memory) as counter:
+            with interrupted:
                 model(X)
         except Interrupt:
             pass
         finally:
             sys.settrace(tracing)
+            _release()
         if at.left > 0:
             break
+        if _state() != before and at.place in EDGES:
+            at_the_edges += 1
+            interrupted.__exit__(None, None, None)
+        assert _state() == before, f"after an interrupt at line {line}"
         with FlopCounter(memory=memory) as counter:
             model(X)
         assert counter.macs == 2 * 4 * 3, f"after an interrupt at line {line}"
         assert _state() == before, f"after an interrupt at line {line}"
-        assert model(X).shape == (2, 3)
     assert line > 100
+    assert at_the_edges < 10
 
 
 def test_regions_are_left_in_any_order() -> None:

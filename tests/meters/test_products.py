@@ -225,11 +225,11 @@ def test_a_linear_backward_counts_the_gradients_that_are_asked_for(op, mask, mac
 
 
 def test_a_linear_layer_in_the_layout_of_onednn_counts_forward_and_backward():
-    x = ones(M, K).to_mkldnn().requires_grad_()
+    x = ones(M, K).requires_grad_()
     weight, bias = ones(N, K).requires_grad_(), ones(N).requires_grad_()
 
     def call():
-        return torch._C._nn.mkldnn_linear(x, weight, bias).to_dense()
+        return torch._C._nn.mkldnn_linear(x.to_mkldnn(), weight, bias).to_dense()
 
     with torch.no_grad():
         m = measure(call)

@@ -389,6 +389,10 @@ MESSAGES: Final = (
     "c10d::recv_any_source_",
     "c10d::scatter_",
     "c10d::send",
+    "fsdp::all_gather_copy_in",
+    "fsdp::chunk_cat",
+    "fsdp::copy_",
+    "fsdp::split_with_sizes_copy",
 )
 """Bring data to other processes. Collectives that reduce are reported: how they add is theirs."""
 

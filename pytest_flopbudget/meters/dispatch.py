@@ -38,6 +38,7 @@ for _part in (threads, storages, module_calls, eager, hidden):
     REGIONS.always(*_part.DETOURS)
 REGIONS.once_loaded(threads.POOLS, threads.detours_of_pools)
 REGIONS.once_loaded(eager.COMPILER, eager.detours_of_compiler)
+REGIONS.once_loaded(eager.SHARDING, eager.detours_of_sharding)
 REGIONS.once_loaded(hidden.RUNTIME, hidden.detours_of_runtime)
 REGIONS.once_loaded(hidden.PACKAGES, hidden.detours_of_packages)
 

@@ -18,6 +18,8 @@ COMPILED: Final = "OptimizedModule"
 """The class of what `torch.compile` wraps around a module."""
 COMPILER: Final = "torch._dynamo.eval_frame"
 """The module that is loaded where anything was compiled."""
+SHARDING: Final = "torch.distributed.tensor._sharding_prop"
+"""The module that is loaded where tensors are spread over devices."""
 _FRAMES: Final[Any] = torch._C._dynamo.eval_frame
 """What hands frames to the compiler; it is there also where that is not loaded."""
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -106,8 +108,7 @@ class EagerMode(TorchDispatchMode):
 def take_off(mode: EagerMode) -> None:
     """Take a mode off this thread's stack of them, also where others were entered after it."""
     above: list[Any] = []
-    while torch._C._len_torch_dispatch_stack():
-        top = torch._C._get_dispatch_stack_at(torch._C._len_torch_dispatch_stack() - 1)
+    while (top := _top()) is not None:
         if top is mode:
             try:
                 mode.__exit__(None, None, None)
@@ -116,11 +117,35 @@ def take_off(mode: EagerMode) -> None:
             ):  # what torch's own has to put back was taken up when it was interrupted
                 _pop_mode()
             break
-        if getattr(top, "_mode_key", None) is not None:
-            break  # torch's own, which are below all others
         above.append(_pop_mode())
     for other in reversed(above):
         _push_mode(other)
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """A block in which no mode of ours hears of this thread's operators."""
+    taken: list[Any] = []
+    while (top := _top()) is not None:
+        taken.append(top)
+        _pop_mode()
+    others = [mode for mode in taken if not isinstance(mode, EagerMode)]
+    for mode in reversed(others):
+        _push_mode(mode)
+    try:
+        yield
+    finally:
+        for _ in others:
+            _pop_mode()
+        for mode in reversed(taken):
+            _push_mode(mode)
+
+
+def _top() -> Any:
+    """The mode that hears first of this thread's operators; None if there are only torch's own."""
+    depth = torch._C._len_torch_dispatch_stack()
+    top: Any = torch._C._get_dispatch_stack_at(depth - 1) if depth else None
+    return top if getattr(top, "_mode_key", None) is None else None
 
 
 class _Stance:
@@ -167,6 +192,19 @@ def _compiling(original: Callable[..., Any]) -> Callable[..., Any]:
     return compile_
 
 
+def _on_trial(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Around what calls operators on fake tensors for what they would return: that is no work."""
+
+    @wraps(original)
+    def propagate(*args: Any, **kwargs: Any) -> Any:
+        if not REGIONS.here():
+            return original(*args, **kwargs)
+        with aside():
+            return original(*args, **kwargs)
+
+    return propagate
+
+
 def _with_compiler(original: Callable[..., Any]) -> Callable[..., Any]:
     """Around what higher-order operators have the compiler do."""
 
@@ -189,9 +227,24 @@ DETOURS: Final = (Detour(torch, "compile", _compiling),)
 def detours_of_compiler() -> tuple[Detour, ...]:
     """Those in torch's compiler, once `COMPILER` is loaded."""
     import torch._higher_order_ops.utils as graphs
-    from torch._dynamo import eval_frame
+    from torch._dynamo import convert_frame, eval_frame
 
-    stance = Detour(eval_frame, "_stance", _Stance)
-    # Another torch may do it in another way.
-    name = "_hop_compile_and_call"
-    return (stance, *([Detour(graphs, name, _with_compiler)] if hasattr(graphs, name) else []))
+    known = (
+        (eval_frame, "_stance", _Stance),
+        (graphs, "_hop_compile_and_call", _with_compiler),
+        # What torch.export calls has no other modes taken off.
+        (convert_frame, "trace_frame", _on_trial),
+    )
+    return _those_there(*known)
+
+
+def detours_of_sharding() -> tuple[Detour, ...]:
+    """Those into tensors that are spread over devices, once `SHARDING` is loaded."""
+    from torch.distributed.tensor._sharding_prop import ShardingPropagator
+
+    return _those_there((ShardingPropagator, "_propagate_tensor_meta_non_cached", _on_trial))
+
+
+def _those_there(*known: tuple[Any, str, Callable[[Any], Any]]) -> tuple[Detour, ...]:
+    """Detours of the attributes that there are: another torch may do it in another way."""
+    return tuple(Detour(*each) for each in known if each[1] in vars(each[0]))

@@ -213,3 +213,41 @@ def test_tracing_counts_as_often_as_it_runs(traced, runs):
     with FlopCounter() as counter:
         traced(model, x)
     assert counter.macs == runs * 2 * 3 * 4
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_exporting_is_no_work(strict):
+    with FlopCounter() as counter:
+        exported = torch.export.export(_layers(), (A,), strict=strict)
+    assert (counter.flops, counter.uncounted) == (0, ())
+    with FlopCounter() as counter:
+        exported.module()(A)
+    assert counter.macs == 32 * 48 * 64 + 32 * 64 * 64
+
+
+@pytest.fixture
+def alone_in_its_group():
+    distributed = pytest.importorskip("torch.distributed")
+    if not distributed.is_available():
+        pytest.skip("torch was built without distributed")
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    distributed.init_process_group("fake", rank=0, world_size=1, store=FakeStore())
+    yield distributed.init_device_mesh("cpu", (1,))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_what_a_spread_tensors_shapes_are_found_by_is_no_work(memory, alone_in_its_group):
+    from torch.distributed.tensor import DTensor, Replicate
+    from torch.distributed.tensor._sharding_prop import ShardingPropagator
+
+    a, b = (DTensor.from_local(t, alone_in_its_group, [Replicate()]) for t in (A, B))
+    before = vars(ShardingPropagator)["_propagate_tensor_meta_non_cached"]
+    for _ in range(2):  # torch calls the operator on fake tensors when it meets it first
+        with FlopCounter(memory=memory) as counter:
+            a @ b
+        assert (counter.macs, counter.uncounted) == (ONE, ())
+        if memory:
+            assert counter.activation_memory == 32 * 64 * 4
+    assert vars(ShardingPropagator)["_propagate_tensor_meta_non_cached"] is before

@@ -13,8 +13,8 @@ from torch import nn
 from pytest_flopbudget.meters import higher_order, nested, opaque
 from pytest_flopbudget.meters.booking import Books, Operator, Place, Row
 from pytest_flopbudget.meters.call_stack import CallStack
-from pytest_flopbudget.meters.eager import EagerMode, unheard
 from pytest_flopbudget.meters.handlers import Handler, booker, counted, viewed
+from pytest_flopbudget.meters.modes import EagerMode, unheard
 from pytest_flopbudget.meters.plans import Road, known_plan
 from pytest_flopbudget.meters.storages import PLAIN, StorageLedger
 from pytest_flopbudget.meters.traffic import tensors_in

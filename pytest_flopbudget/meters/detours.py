@@ -61,6 +61,11 @@ class Detour:
                 setattr(self._owner, self._name, self.original)
 
 
+def those_there(*known: tuple[Any, str, Callable[[Any], Any]]) -> tuple[Detour, ...]:
+    """Detours of the attributes that there are: another torch may do things in another way."""
+    return tuple(Detour(*each) for each in known if each[1] in vars(each[0]))
+
+
 class Regions:
     """The regions that are open, which the detours tell of what no operator shows.
 
@@ -110,9 +115,7 @@ class Regions:
                 return
             try:
                 self._restore()
-            except (
-                BaseException
-            ):  # an interrupt, after which the rest is to be put back all the same
+            except BaseException:  # an interrupt: the rest is put back all the same
                 self._restore()
                 raise
             # What was loaded meanwhile was not replaced, and is not to be put back.

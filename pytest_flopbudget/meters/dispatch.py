@@ -27,8 +27,9 @@ from pytest_flopbudget.meters.booking import Row
 from pytest_flopbudget.meters.call_stack import CallStack
 from pytest_flopbudget.meters.counting import CountingMode
 from pytest_flopbudget.meters.detours import REGIONS
-from pytest_flopbudget.meters.eager import take_off, written
+from pytest_flopbudget.meters.eager import written
 from pytest_flopbudget.meters.lines import SourceLines, shortened
+from pytest_flopbudget.meters.modes import take_off
 from pytest_flopbudget.meters.modules import ModulePaths
 from pytest_flopbudget.meters.storages import Site, StorageLedger
 from pytest_flopbudget.meters.threads import ThreadSpread

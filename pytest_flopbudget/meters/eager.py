@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from threading import get_ident
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode, _push_mode
 
-from pytest_flopbudget.meters.detours import REGIONS, Detour
+from pytest_flopbudget.meters.detours import REGIONS, Detour, those_there
+from pytest_flopbudget.meters.modes import aside
 
 COMPILED: Final = "OptimizedModule"
 """The class of what `torch.compile` wraps around a module."""
@@ -31,43 +30,24 @@ def written(module: nn.Module) -> nn.Module:
     return getattr(module, "_orig_mod", module) if is_compiled else module
 
 
-@contextmanager
-def unheard() -> Iterator[None]:
-    """A block that nobody hears of what calls functions of torch and asks tensors.
-
-    Neither `torch.jit.trace`, nor a `TorchFunctionMode`, nor a tensor's class of its own.
-    """
-    state: Any = torch._C._get_tracing_state()
-    with torch._C.DisableTorchFunction():
-        if state is None:
-            yield
-            return
-        torch._C._set_tracing_state(None)  # type: ignore[attr-defined]  # torch leaves it undeclared
-        try:
-            yield
-        finally:
-            torch._C._set_tracing_state(state)  # type: ignore[attr-defined]  # the same
-
-
 def uncompiled(function: _F) -> _F:
-    """A function of ours that torch's compiler is to call as it is, neither traced nor compiled.
-
-    What it calls is not either, unless the function itself decides about that.
-    """
-    marked: Any = function
-    marked._torchdynamo_disable = True
-    marked._torchdynamo_disable_msg = "it counts what runs"
-    skip = _FRAMES._FrameAction.SKIP
-    _FRAMES.set_code_exec_strategy(marked.__code__, _FRAMES._FrameExecStrategy(skip, skip))
-    return function
+    """A function of ours that torch's compiler neither traces nor compiles, nor what it calls."""
+    return _skipped(function, "SKIP")
 
 
 def uncompiled_here(function: _F) -> _F:
     """The same, but what it calls is left to `pause` and `resume`."""
-    uncompiled(function)
-    skip, default = _FRAMES._FrameAction.SKIP, _FRAMES._FrameAction.DEFAULT
-    strategy = _FRAMES._FrameExecStrategy(skip, default)
-    _FRAMES.set_code_exec_strategy(cast("Any", function).__code__, strategy)
+    return _skipped(function, "DEFAULT")
+
+
+def _skipped(function: _F, what_it_calls: str) -> _F:
+    marked: Any = function
+    marked._torchdynamo_disable = True
+    marked._torchdynamo_disable_msg = "it counts what runs"
+    if hasattr(_FRAMES, "set_code_exec_strategy"):  # another torch may do it in another way
+        actions = _FRAMES._FrameAction
+        strategy = _FRAMES._FrameExecStrategy(actions.SKIP, getattr(actions, what_it_calls))
+        _FRAMES.set_code_exec_strategy(marked.__code__, strategy)
     return function
 
 
@@ -86,66 +66,6 @@ def resume(callback: Any) -> None:
     """Let it be compiled again."""
     if callback is not None:
         _FRAMES.set_eval_frame(callback)
-
-
-class EagerMode(TorchDispatchMode):
-    """A dispatch mode of ours, as torch's compiler is to take it."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # torch would wrap each call to keep its compiler out, at a microsecond each; the
-        # compiler is off while a region is counted.
-        return False
-
-    @classmethod
-    def ignore_compile_internals(cls) -> bool:
-        """True: torch is to take this mode off while its compiler traces."""
-        # Where the compiler does run, for a higher-order operator, its tracing is no work
-        # of the region's; what it has traced then runs under the mode.
-        return True
-
-
-def take_off(mode: EagerMode) -> None:
-    """Take a mode off this thread's stack of them, also where others were entered after it."""
-    above: list[Any] = []
-    while (top := _top()) is not None:
-        if top is mode:
-            try:
-                mode.__exit__(None, None, None)
-            except (
-                IndexError
-            ):  # what torch's own has to put back was taken up when it was interrupted
-                _pop_mode()
-            break
-        above.append(_pop_mode())
-    for other in reversed(above):
-        _push_mode(other)
-
-
-@contextmanager
-def aside() -> Iterator[None]:
-    """A block in which no mode of ours hears of this thread's operators."""
-    taken: list[Any] = []
-    while (top := _top()) is not None:
-        taken.append(top)
-        _pop_mode()
-    others = [mode for mode in taken if not isinstance(mode, EagerMode)]
-    for mode in reversed(others):
-        _push_mode(mode)
-    try:
-        yield
-    finally:
-        for _ in others:
-            _pop_mode()
-        for mode in reversed(taken):
-            _push_mode(mode)
-
-
-def _top() -> Any:
-    """The mode that hears first of this thread's operators; None if there are only torch's own."""
-    depth = torch._C._len_torch_dispatch_stack()
-    top: Any = torch._C._get_dispatch_stack_at(depth - 1) if depth else None
-    return top if getattr(top, "_mode_key", None) is None else None
 
 
 class _Stance:
@@ -235,16 +155,11 @@ def detours_of_compiler() -> tuple[Detour, ...]:
         # What torch.export calls has no other modes taken off.
         (convert_frame, "trace_frame", _on_trial),
     )
-    return _those_there(*known)
+    return those_there(*known)
 
 
 def detours_of_sharding() -> tuple[Detour, ...]:
     """Those into tensors that are spread over devices, once `SHARDING` is loaded."""
     from torch.distributed.tensor._sharding_prop import ShardingPropagator
 
-    return _those_there((ShardingPropagator, "_propagate_tensor_meta_non_cached", _on_trial))
-
-
-def _those_there(*known: tuple[Any, str, Callable[[Any], Any]]) -> tuple[Detour, ...]:
-    """Detours of the attributes that there are: another torch may do it in another way."""
-    return tuple(Detour(*each) for each in known if each[1] in vars(each[0]))
+    return those_there((ShardingPropagator, "_propagate_tensor_meta_non_cached", _on_trial))

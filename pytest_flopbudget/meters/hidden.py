@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import torch
 
-from pytest_flopbudget.meters.detours import REGIONS, Detour
+from pytest_flopbudget.meters.detours import REGIONS, Detour, those_there
 from pytest_flopbudget.meters.traffic import tensors_in
 
 RUNTIME: Final = "torch._functorch._aot_autograd.runtime_wrappers"
@@ -104,14 +104,11 @@ def detours_of_runtime() -> tuple[Detour, ...]:
     """Those into what runs compiled code, once `RUNTIME` is loaded."""
     from torch._functorch._aot_autograd import runtime_wrappers
 
-    # Another torch may do it in another way.
-    name = "call_func_at_runtime_with_args"
-    return (Detour(runtime_wrappers, name, _running),) if hasattr(runtime_wrappers, name) else ()
+    return those_there((runtime_wrappers, "call_func_at_runtime_with_args", _running))
 
 
 def detours_of_packages() -> tuple[Detour, ...]:
     """Those into programs that were compiled ahead of time, once `PACKAGES` is loaded."""
-    from torch.export.pt2_archive import _package
+    from torch.export.pt2_archive._package import AOTICompiledModel
 
-    name = "AOTICompiledModel"
-    return (Detour(vars(_package)[name], "__call__", _loaded),) if name in vars(_package) else ()
+    return those_there((AOTICompiledModel, "__call__", _loaded))

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._foreach_utils import _foreach_supported_types
 from torch.utils._python_dispatch import _disable_current_modes
 
-from pytest_flopbudget.meters.eager import EagerMode
+from pytest_flopbudget.meters.modes import EagerMode
 from pytest_flopbudget.meters.storages import PLAIN
 from pytest_flopbudget.meters.unfakeable import NO_CUDA, UnfakeableError, quiet
 from pytest_flopbudget.meters.weights import ORIGINALS

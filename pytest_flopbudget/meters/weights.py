@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from pytest_flopbudget.meters.eager import unheard
 from pytest_flopbudget.meters.extents import SeenMemory
+from pytest_flopbudget.meters.modes import unheard
 from pytest_flopbudget.meters.packed import (
     is_packed,
     scales_nbytes,

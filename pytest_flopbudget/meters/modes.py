@@ -1,0 +1,86 @@
+"""Dispatch modes of ours: what they share, taking them off, and looking without being heard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode, _push_mode
+
+
+class EagerMode(TorchDispatchMode):
+    """A dispatch mode of ours, as torch's compiler is to take it."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # torch would wrap each call to keep its compiler out, at a microsecond each; the
+        # compiler is off while a region is counted.
+        return False
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """True: torch is to take this mode off while its compiler traces."""
+        # Where the compiler does run, for a higher-order operator, its tracing is no work
+        # of the region's; what it has traced then runs under the mode.
+        return True
+
+
+def take_off(mode: EagerMode) -> None:
+    """Take a mode off this thread's stack of them, also where others were entered after it."""
+    above: list[Any] = []
+    while (top := _top()) is not None:
+        if top is mode:
+            try:
+                mode.__exit__(None, None, None)
+            except IndexError:  # an interrupt came after torch had begun to take it off
+                _pop_mode()
+            break
+        above.append(_pop_mode())
+    for other in reversed(above):
+        _push_mode(other)
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """A block in which no mode of ours hears of this thread's operators."""
+    taken: list[Any] = []
+    while (top := _top()) is not None:
+        taken.append(top)
+        _pop_mode()
+    others = [mode for mode in taken if not isinstance(mode, EagerMode)]
+    for mode in reversed(others):
+        _push_mode(mode)
+    try:
+        yield
+    finally:
+        for _ in others:
+            _pop_mode()
+        for mode in reversed(taken):
+            _push_mode(mode)
+
+
+def _top() -> Any:
+    """The mode that hears first of this thread's operators; None if there are only torch's own."""
+    depth = torch._C._len_torch_dispatch_stack()
+    top: Any = torch._C._get_dispatch_stack_at(depth - 1) if depth else None
+    return top if getattr(top, "_mode_key", None) is None else None
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """A block that nobody hears of what calls functions of torch and asks tensors.
+
+    Neither `torch.jit.trace`, nor a `TorchFunctionMode`, nor a tensor's class of its own.
+    """
+    state: Any = torch._C._get_tracing_state()
+    with torch._C.DisableTorchFunction():
+        if state is None:
+            yield
+            return
+        torch._C._set_tracing_state(None)  # type: ignore[attr-defined]  # torch leaves it undeclared
+        try:
+            yield
+        finally:
+            torch._C._set_tracing_state(state)  # type: ignore[attr-defined]  # the same

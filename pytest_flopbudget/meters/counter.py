@@ -61,7 +61,7 @@ class FlopCounter:
         paused = pause()
         try:
             self._enter()
-        except BaseException:
+        except BaseException:  # whatever it is: no block follows in which nothing is compiled
             resume(paused)
             raise
         self._paused = paused

@@ -83,4 +83,4 @@ def unheard() -> Iterator[None]:
         try:
             yield
         finally:
-            torch._C._set_tracing_state(state)  # type: ignore[attr-defined]  # the same
+            torch._C._set_tracing_state(state)  # type: ignore[attr-defined]  # torch leaves it undeclared

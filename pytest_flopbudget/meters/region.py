@@ -57,7 +57,7 @@ class Region:
     def __exit__(self, *exception: object) -> None:
         try:
             self._stop()
-        except MeasureError:
+        except MeasureError:  # everything is stopped, and it says what the code did wrong
             raise
         except BaseException:  # an interrupt, which may have come between any two steps
             self._stop()

@@ -109,7 +109,7 @@ def test_program_that_was_compiled_ahead_of_time_is_reported(memory):
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler uses what torch means to replace
-@pytest.mark.slow  # as above
+@pytest.mark.slow  # torch's compiler calls a C++ compiler, which takes its time
 def test_program_that_torch_compiled_ahead_of_time_is_reported(tmp_path):
     with torch.no_grad():
         exported = torch.export.export(nn.Linear(4, 2), (X,))

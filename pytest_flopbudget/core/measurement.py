@@ -106,6 +106,9 @@ class LineSpending:
 UNFINISHED: Final = "work of a thread that had not finished when the region ended"
 """What stands for an uncounted operator where a thread outlived its region."""
 
+UNHEARD: Final = "what ran after something was left that had been entered before the region"
+"""The same where torch took the counter off in the middle, as it does then."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uncounted:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pytest_flopbudget.meters import higher_order, nested, opaque
 from pytest_flopbudget.meters.booking import Books, Operator, Place, Row
@@ -21,6 +21,7 @@ from pytest_flopbudget.meters.traffic import tensors_in
 
 _tracing_state: Final = torch._C._get_tracing_state
 _is_heard: Final = torch._C._has_torch_function
+_GRAPH: Final = torch._C._TorchDispatchModeKey.PROXY
 # Looked up once: asking an enumeration for a member takes as long as a function call.
 _VIEW: Final = Road.VIEW
 _COUNTED: Final = (Road.COUNT, Road.FREE, Road.UNKNOWN)
@@ -59,7 +60,7 @@ class CountingMode(EagerMode):
     ) -> Any:
         handle = self._handlers.get(id(func)) or self._meet(func)
         if types and not PLAIN.issuperset(types):
-            if torch.fx._symbolic_trace._is_fx_tracing_flag or _is_symbolic(types, args):
+            if torch.fx._symbolic_trace._is_fx_tracing_flag or _is_trial(types, args):
                 return func(*args, **(kwargs or {}))  # a trial run on fake tensors
             if _must_desugar(types):
                 return NotImplemented
@@ -144,6 +145,10 @@ class CountingMode(EagerMode):
             book(place, args, kwargs, result, tensors, stored)
 
     def _call_functions(self, operator: Operator, args: Any, kwargs: Any) -> Any:
+        tensors = tensors_in(args)
+        types = {type(tensor) for tensor in tensors}  # torch does not tell them here
+        if not PLAIN.issuperset(types) and (_is_trial(types, args) or _is_traced(tensors)):
+            return operator.func(*args, **kwargs)
         kernel = higher_order.kernel_of(operator.func)
         if kernel is None:
             tensors = tensors_in((*args, *kwargs.values()))
@@ -165,10 +170,21 @@ def _must_desugar(types: Any) -> bool:
     )
 
 
-def _is_symbolic(types: Any, args: Any) -> bool:
-    """Whether the arguments belong to a trace of functions, or are fake with symbols for sizes."""
+def _is_trial(types: Any, args: Any) -> bool:
+    """Whether the arguments belong to a trace, on which nothing is computed.
+
+    Such are those of a trace of functions, and fake ones with symbols for sizes or in a graph.
+    """
     names = {cls.__name__ for cls in types}
-    return "FunctionalTensor" in names or (
-        "FakeTensor" in names
-        and any(tensor._has_symbolic_sizes_strides for tensor in tensors_in(args))
+    if "FunctionalTensor" in names:
+        return True
+    return "FakeTensor" in names and (
+        torch._C._get_dispatch_mode(_GRAPH) is not None
+        or any(tensor._has_symbolic_sizes_strides for tensor in tensors_in(args))
     )
+
+
+def _is_traced(tensors: list[Tensor]) -> bool:
+    """Whether any of the tensors is a fake one of a trace, which has an environment of shapes."""
+    modes = [getattr(tensor, "fake_mode", None) for tensor in tensors]
+    return any(getattr(mode, "shape_env", None) is not None for mode in modes)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import (
     UNFINISHED,
+    UNHEARD,
     Counts,
     LineSpending,
     Measurement,
@@ -80,6 +81,7 @@ class DispatchPass:
         self._all_modes = [self._main]
         self.threads = ThreadSpread(self._joining)
         self._is_finished = True
+        self._is_deaf = False
 
     def __enter__(self) -> DispatchPass:
         self._thread = get_ident()
@@ -97,7 +99,7 @@ class DispatchPass:
         is_elsewhere = get_ident() != self._thread
         try:
             if not is_elsewhere:
-                take_off(self._main)
+                self._is_deaf = not take_off(self._main)
         finally:
             self._end()
         if is_elsewhere:
@@ -241,6 +243,8 @@ class DispatchPass:
             yield Uncounted(operator=operator, calls=times, shapes=tuple(shapes[operator]))
         if not self._is_finished:
             yield Uncounted(operator=UNFINISHED, calls=1, shapes=())
+        if self._is_deaf:
+            yield Uncounted(operator=UNHEARD, calls=1, shapes=())
 
     def _modules(self) -> Iterator[ModuleSpending]:
         called = self.paths.called

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from threading import get_ident
 from typing import Any, Final, TypeVar
 
 import torch
+import torch.export
 from torch import nn
 
 from pytest_flopbudget.meters.detours import REGIONS, Detour, those_there
@@ -141,7 +143,23 @@ def _with_compiler(original: Callable[..., Any]) -> Callable[..., Any]:
     return compile_and_call
 
 
-DETOURS: Final = (Detour(torch, "compile", _compiling),)
+def _exporting(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Around `torch.export.export`, which traces with the compiler where it is strict."""
+
+    @wraps(original)
+    def export(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("strict"):
+            import_module(COMPILER)
+            REGIONS.look()
+        return original(*args, **kwargs)
+
+    return export
+
+
+DETOURS: Final = (
+    Detour(torch, "compile", _compiling),
+    Detour(torch.export, "export", _exporting),
+)
 
 
 def detours_of_compiler() -> tuple[Detour, ...]:

@@ -27,11 +27,18 @@ class EagerMode(TorchDispatchMode):
         return True
 
 
-def take_off(mode: EagerMode) -> None:
-    """Take a mode off this thread's stack of them, also where others were entered after it."""
+def take_off(mode: EagerMode) -> bool:
+    """Take a mode off this thread's stack of them, also where others were entered after it.
+
+    Returns whether it was there, and heard of operators. Who leaves something of torch's in the
+    region that was entered before it takes the mode off, or with `inference_mode` its hearing.
+    """
+    is_heard = torch._C._dispatch_tls_is_dispatch_key_included(torch._C.DispatchKey.Python)
+    is_there = False
     above: list[Any] = []
     while (top := _top()) is not None:
         if top is mode:
+            is_there = True
             try:
                 mode.__exit__(None, None, None)
             except IndexError:  # an interrupt came after torch had begun to take it off
@@ -40,6 +47,7 @@ def take_off(mode: EagerMode) -> None:
         above.append(_pop_mode())
     for other in reversed(above):
         _push_mode(other)
+    return is_there and is_heard
 
 
 @contextmanager

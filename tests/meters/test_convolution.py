@@ -447,6 +447,16 @@ def test_convolutions_are_hidden_in_what_is_made_of_their_result_too(last, memor
 
 @needs_onednn
 @pytest.mark.parametrize("memory", [True, False])
+def test_backward_through_onednns_layout_hides_nothing(memory):
+    x = torch.randn(2, 4, requires_grad=True)
+    with FlopCounter(memory=memory) as counter:
+        x.to_mkldnn().relu().to_dense().sum().backward()
+    assert counter.flops == 8 + 7 + 8  # relu, sum, and the backward of the relu
+    assert counter.uncounted == ()
+
+
+@needs_onednn
+@pytest.mark.parametrize("memory", [True, False])
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_weights_in_onednns_layout_hide_nothing(memory):
     from torch.utils import mkldnn

@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo import eval_frame
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import pytest_flopbudget
 from pytest_flopbudget import FlopCounter, measure
 from pytest_flopbudget.core.errors import MeasureError
+from pytest_flopbudget.core.measurement import UNHEARD
 from pytest_flopbudget.meters import module_calls
 from pytest_flopbudget.meters.detours import REGIONS
 from pytest_flopbudget.meters.storages import StorageLedger
@@ -173,3 +175,32 @@ def test_measure_in_a_compiled_function_counts() -> None:
     for _ in range(2):
         assert compiled(X).macs == 24
         assert _state() == before
+
+
+class _Mode(TorchDispatchMode):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_is_not_heard_since_something_was_left_is_reported() -> None:
+    model, outer, counter = nn.Linear(4, 3), torch.inference_mode(), FlopCounter()
+    outer.__enter__()
+    with counter:
+        model(X)
+        outer.__exit__(None, None, None)  # and with it, of all modes' hearing
+        model(X)
+    assert counter.macs == 24
+    assert [row.operator for row in counter.uncounted] == [UNHEARD]
+
+
+@pytest.mark.parametrize("make", [torch.inference_mode, torch.no_grad, _Mode])
+def test_what_is_left_in_its_order_is_heard(make: Any) -> None:
+    model = nn.Linear(4, 3)
+    with make(), FlopCounter() as outside:
+        model(X)
+    with FlopCounter() as around:
+        with make():
+            model(X)
+        model(X)
+    assert (outside.macs, around.macs) == (24, 48)
+    assert outside.uncounted == around.uncounted == ()

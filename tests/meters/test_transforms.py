@@ -217,12 +217,28 @@ def test_tracing_counts_as_often_as_it_runs(traced, runs):
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_exporting_is_no_work(strict):
+    torch.export.export(_layers(), (A,), strict=strict)  # the first starts a thread of torch's own
     with FlopCounter() as counter:
         exported = torch.export.export(_layers(), (A,), strict=strict)
     assert (counter.flops, counter.uncounted) == (0, ())
     with FlopCounter() as counter:
         exported.module()(A)
     assert counter.macs == 32 * 48 * 64 + 32 * 64 * 64
+
+
+@pytest.mark.parametrize("memory", [True, False])
+@pytest.mark.parametrize("strict", [False, True])
+def test_exporting_a_branch_is_as_without_a_counter(strict, memory):
+    class Branches(nn.Module):
+        def forward(self, x):
+            return torch.cond(x.sum() > 0, lambda x: x @ x, lambda x: x + 1, (x,))
+
+    square = torch.ones(4, 4)
+    with FlopCounter(memory=memory) as counter:
+        exported = torch.export.export(Branches(), (square,), strict=strict)
+    assert (counter.macs, counter.uncounted) == (0, ())
+    for x, result in ((square, square @ square), (-square, 1 - square)):
+        assert torch.equal(exported.module()(x), result)
 
 
 @pytest.fixture

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode, _push_mode
+
+_set_tracing_state: Final[Any] = vars(torch._C)["_set_tracing_state"]
 
 
 class EagerMode(TorchDispatchMode):
@@ -87,8 +89,8 @@ def unheard() -> Iterator[None]:
         if state is None:
             yield
             return
-        torch._C._set_tracing_state(None)  # type: ignore[attr-defined]  # torch leaves it undeclared
+        _set_tracing_state(None)
         try:
             yield
         finally:
-            torch._C._set_tracing_state(state)  # type: ignore[attr-defined]  # torch leaves it undeclared
+            _set_tracing_state(state)

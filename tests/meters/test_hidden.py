@@ -17,6 +17,7 @@ from pytest_flopbudget import FlopCounter
 from pytest_flopbudget.meters.hidden import COMPILED
 
 X = torch.randn(3, 4)
+HAS_ONEDNN = torch.backends.mkldnn.is_available()
 
 
 def _kernel(graph, _inputs):
@@ -146,9 +147,7 @@ print(torch._C.ScriptMethod.__call__ == call)
 """
 
 
-@pytest.mark.skipif(
-    not torch.backends.mkldnn.is_available(), reason="this build of torch is without oneDNN"
-)
+@pytest.mark.skipif(not HAS_ONEDNN, reason="this build of torch has no oneDNN, which fuses here")
 def test_what_onednn_fuses_in_a_script_is_reported():
     linear = 3 * 8 * 8 * 2
     told = 2 * ["0 prim::oneDNNFusionGroup f32[1,3,8,8]"] + [f"{linear}", "True"]

@@ -65,8 +65,9 @@ class _At:
 
 def _release() -> None:
     """Release what only a tracer can keep from being released: no signal comes as `with` ends."""
-    for lock in (REGIONS._lock, module_calls._lock, StorageLedger.lock):
-        while lock._is_owned():  # type: ignore[attr-defined]  # of the class, though not of its stub
+    locks: tuple[Any, ...] = (REGIONS._lock, module_calls._lock, StorageLedger.lock)
+    for lock in locks:
+        while lock._is_owned():
             lock.release()
 
 
@@ -129,11 +130,11 @@ def test_region_that_is_left_on_another_thread_says_so() -> None:
 
     depth = torch._C._len_torch_dispatch_stack()
     counter.__enter__()
-    mode = torch._C._get_dispatch_stack_at(depth)
+    mode: Any = torch._C._get_dispatch_stack_at(depth)
     thread = threading.Thread(target=leave)
     thread.start()
     thread.join()
-    mode.__exit__(None, None, None)  # type: ignore[attr-defined]  # one of ours has it
+    mode.__exit__(None, None, None)
     assert errors == ["this region was entered on another thread, and is to be left there"]
     assert REGIONS.open == ()
 

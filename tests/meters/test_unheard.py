@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
+from importlib import import_module
 from typing import Any, ClassVar
 
 import pytest
@@ -14,13 +15,10 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from pytest_flopbudget import FlopCounter
 
-from . import (  # noqa: F401 - they register their programs
-    programs_autograd,
-    programs_library,
-    programs_tensors,
-    programs_training,
-)
 from .programs import PROGRAMS
+
+for _part in ("autograd", "library", "tensors", "training"):
+    import_module(f"{__package__}.programs_{_part}")  # registers its programs
 
 Counter = Callable[[], Any]
 COUNTERS = [
@@ -45,12 +43,16 @@ class Recording(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class RefusedError(Exception):
+    """What the mode below raises."""
+
+
 class Refusing(TorchFunctionMode):
     """Allows what a linear layer needs, and nothing else."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is not nn.functional.linear:
-            raise NotImplementedError(_name(func))
+            raise RefusedError(_name(func))
         return func(*args, **(kwargs or {}))
 
 

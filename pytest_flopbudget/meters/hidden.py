@@ -82,19 +82,15 @@ class _Scripts:
     def __init__(self) -> None:
         kinds = torch._C.ScriptFunction, torch._C.ScriptMethod
         self._detours = [Detour(kind, "__call__", _calling) for kind in kinds]
-        self._are_there = False
 
     def replace(self) -> None:
         if any(may_fuse() for may_fuse in _FUSERS):
-            self._are_there = True
             for detour in self._detours:
                 detour.replace()
 
     def restore(self) -> None:
-        if self._are_there:
-            self._are_there = False
-            for detour in self._detours:
-                detour.restore()
+        for detour in self._detours:
+            detour.restore()  # which leaves alone what is not in place
 
 
 DETOURS: Final = (_Scripts(),)

@@ -9,6 +9,8 @@ from typing import Any, Final, Protocol
 
 import torch
 
+from pytest_flopbudget.meters.loading import LoadingFinder
+
 _NOTHING: Final = object()
 """What stands where a class has no attribute of its own, and inherits one."""
 _UNKNOWN: Final = object()
@@ -77,8 +79,12 @@ class Regions:
         self.open: tuple[Any, ...] = ()
         """In the order in which they began. Each is a `DispatchPass`."""
         self._detours: list[Replaceable] = []
-        self._late: list[tuple[str, Callable[[], Iterable[Replaceable]]]] = []
-        self._awaited: set[str] = set()
+        self._more: list[Replaceable] = []
+        """Those in place that only some regions need."""
+        self._late: dict[str, Callable[[], Iterable[Replaceable]]] = {}
+        self._loaded: list[str] = []
+        """Those of them that have been loaded since the last region."""
+        self._finder = LoadingFinder(self._late, self._has_loaded)
         self._lock = threading.RLock()
 
     def here(self) -> list[Any]:
@@ -93,19 +99,38 @@ class Regions:
         self._detours += detours
 
     def once_loaded(self, module: str, make: Callable[[], Iterable[Replaceable]]) -> None:
-        """The same for detours in a module that is not imported for their sake."""
-        self._late.append((module, make))
-        self._awaited.add(module)
+        """The same for detours in a module that is not imported for their sake.
 
-    def enter(self, region: Any) -> None:
-        """A region begins. Where that is interrupted, `leave` is still to be called."""
+        `make` is not to import anything: another thread may be doing so, and wait for this one.
+        """
+        self._late[module] = make
+
+    def enter(self, region: Any, more: tuple[Replaceable, ...] = ()) -> None:
+        """A region begins, which needs `more` than the others do.
+
+        Where that is interrupted, `leave` is still to be called.
+        """
         with self._lock:
             if not self.open:
-                if not sys.modules.keys().isdisjoint(self._awaited):
-                    self._take_loaded()
+                if self._late and not self._finder.is_up:
+                    self._begin_to_hear()
+                if self._loaded:
+                    for name in self._loaded:
+                        self._take(name)
+                    self._loaded.clear()
                 for detour in self._detours:
                     detour.replace()
+            if more:
+                self.have(more)
             self.open += (region,)
+
+    def have(self, more: tuple[Replaceable, ...]) -> None:
+        """Have these in place too, until the last of the open regions is over."""
+        with self._lock:
+            for detour in more:
+                if detour not in self._more:
+                    self._more.append(detour)
+                    detour.replace()
 
     def leave(self, region: Any) -> None:
         """A region is over."""
@@ -118,34 +143,47 @@ class Regions:
             except BaseException:  # an interrupt: the rest is put back all the same
                 self._restore()
                 raise
-            # What was loaded meanwhile was not replaced, and is not to be put back.
-            if not sys.modules.keys().isdisjoint(self._awaited):
-                self._take_loaded()
 
     def _restore(self) -> None:
-        for detour in self._detours:
+        for detour in (*self._detours, *self._more):
             detour.restore()
+        self._more.clear()
 
-    def look(self) -> None:
-        """Take in what has been loaded since the first of the open regions began."""
+    def _begin_to_hear(self) -> None:
+        """Hear of what is loaded from now on, and take in what is there."""
+        self._finder.put_up()
+        try:
+            for name in [name for name in self._late if _is_loaded(name)]:
+                self._take(name)
+        except BaseException:  # the next region is to look again
+            self._finder.take_down()
+            raise
+
+    def _has_loaded(self, name: str) -> None:
+        """A module has been loaded that was awaited."""
         with self._lock:
-            if self.open:
-                for detour in self._take_loaded():
-                    detour.replace()
+            if not self.open:
+                self._loaded.append(name)
+                return
+            for detour in self._take(name):
+                detour.replace()
 
-    def _take_loaded(self) -> list[Replaceable]:
-        loaded = [late for late in self._late if _is_loaded(late[0])]
-        self._late = [late for late in self._late if late not in loaded]
-        self._awaited = {module for module, _ in self._late}
-        new = [detour for _, make in loaded for detour in make()]
+    def _take(self, name: str) -> list[Replaceable]:
+        if name not in self._late or sys.modules.get(name) is None:
+            return []  # it has been taken in, or taken away
+        new = list(self._late[name]())
         self._detours += new
+        del self._late[name]
+        if not self._late:
+            self._finder.take_down()
         return new
 
 
 def _is_loaded(name: str) -> bool:
     """Whether a module is there, and no other thread is still importing it."""
-    spec = getattr(sys.modules.get(name), "__spec__", None)
-    return name in sys.modules and not getattr(spec, "_initializing", False)
+    module = sys.modules.get(name)
+    spec = getattr(module, "__spec__", None)
+    return module is not None and not getattr(spec, "_initializing", False)
 
 
 REGIONS: Final = Regions()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from threading import get_ident
+from threading import RLock, get_ident
 from typing import Any, Final
 
 import torch
@@ -36,7 +36,7 @@ from pytest_flopbudget.meters.storages import Site, StorageLedger
 from pytest_flopbudget.meters.threads import ThreadSpread
 from pytest_flopbudget.meters.weights import Weights
 
-for _part in (threads, storages, module_calls, eager, hidden):
+for _part in (threads, module_calls, hidden):
     REGIONS.always(*_part.DETOURS)
 REGIONS.once_loaded(threads.POOLS, threads.detours_of_pools)
 REGIONS.once_loaded(eager.COMPILER, eager.detours_of_compiler)
@@ -44,6 +44,9 @@ REGIONS.once_loaded(eager.SHARDING, eager.detours_of_sharding)
 REGIONS.once_loaded(hidden.RUNTIME, hidden.detours_of_runtime)
 REGIONS.once_loaded(hidden.PACKAGES, hidden.detours_of_packages)
 
+_FOR_MEMORY: Final = (*storages.DETOURS, *module_calls.REGISTRATIONS)
+_making: Final = RLock()
+"""To be held while a region makes what it comes to need: several threads may ask at once."""
 _NO_ROW: Final = Row()
 _OF_MEMORY: Final = ("bytes_moved", "arithmetic_intensity", "peak_memory", "activation_memory")
 _OF_WEIGHTS: Final = ("params", "trainable_params", "model_size")
@@ -58,6 +61,9 @@ class DispatchPass:
     lines: whether the source line of each operator is noted.
     """
 
+    has_process_memory = False
+    """Whether it takes the machine's peaks as well."""
+
     def __init__(
         self, root: nn.Module | None = None, *, memory: bool = True, lines: bool = False
     ) -> None:
@@ -65,21 +71,19 @@ class DispatchPass:
         self._root = root
         self._has_lines = lines
         self._has_memory = memory
-        self._weights = Weights()
-        if root is not None:
-            self._weights.expect("", root)
-        self.ledger = StorageLedger(self._weights.labels, self._weights.label) if memory else None
         self.paths = ModulePaths(
             root,
             on_root=self._root_begins,
             on_root_done=self._root_ends,
             owner=lambda parameter: self._weights.owner(parameter) or "",
         )
+        self._known_weights: Weights | None = None
+        self.ledger = StorageLedger(self._weights.labels, self._weights.label) if memory else None
         self._main = self._mode(self.paths.main)
         self._thread = get_ident()
         self._modes = {self._thread: self._main}
         self._all_modes = [self._main]
-        self.threads = ThreadSpread(self._joining)
+        self._threads: ThreadSpread | None = None
         self._is_finished = True
         self._is_deaf = False
 
@@ -88,7 +92,7 @@ class DispatchPass:
         self._modes[self._thread] = self._main
         try:
             self.paths.start()
-            REGIONS.enter(self)
+            REGIONS.enter(self, _FOR_MEMORY if self._has_memory else ())
             self._main.__enter__()
         except BaseException:  # an interrupt: nothing of the region is to be left
             self.__exit__()
@@ -96,22 +100,21 @@ class DispatchPass:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        try:
+            self._leave()
+        except MeasureError:  # everything is over, and it says what the code did wrong
+            raise
+        except BaseException:  # an interrupt, which may have come between any two steps
+            self._leave()
+            raise
+
+    def _leave(self) -> None:
+        """End it; what has been ended already stays so."""
         is_elsewhere = get_ident() != self._thread
         try:
             if not is_elsewhere:
                 self._is_deaf = not take_off(self._main)
-        finally:
-            self._end()
-        if is_elsewhere:
-            raise MeasureError("this region was entered on another thread, and is to be left there")
-        if self._has_memory and self._root is not None and "" not in self.paths.begun:
-            # Its own call was never seen, as with model.generate.
-            self._weights.settle("", self._root, has_changed=True)
-
-    def _end(self) -> None:
-        """Hear of nothing more."""
-        try:
-            self._is_finished = self.threads.is_done
+            self._is_finished = self._threads is None or self._threads.is_done
             for mode in self._all_modes:
                 mode.close()
         finally:
@@ -121,6 +124,29 @@ class DispatchPass:
                 self.paths.stop()
         if self.ledger is not None:
             self.ledger.close()
+        if is_elsewhere:
+            raise MeasureError("this region was entered on another thread, and is to be left there")
+        if self._has_memory and self._root is not None and "" not in self.paths.begun:
+            # Its own call was never seen, as with model.generate.
+            self._weights.settle("", self._root, has_changed=True)
+
+    @property
+    def _weights(self) -> Weights:
+        """What the roots own. Of arithmetic alone nearly no question is asked about it."""
+        with _making:
+            if self._known_weights is None:
+                self._known_weights = Weights()
+                for path, root in self.paths.roots:
+                    self._known_weights.expect(path, root)
+            return self._known_weights
+
+    @property
+    def threads(self) -> ThreadSpread:
+        """What this region hands to other threads."""
+        with _making:
+            if self._threads is None:
+                self._threads = ThreadSpread(self._joining)
+            return self._threads
 
     @property
     def is_here(self) -> bool:
@@ -146,11 +172,13 @@ class DispatchPass:
         return len(self._all_modes) > 1 or not self._is_finished
 
     def _root_begins(self, path: str, root: nn.Module) -> None:
-        if self._has_memory or torch.is_grad_enabled():
+        if self._has_memory:
             self._weights.learn(path, root)
-        else:
-            # For the sums of gradients, of which there may be none.
-            self._weights.expect(path, root)
+        elif torch.is_grad_enabled():
+            REGIONS.have(module_calls.REGISTRATIONS)
+            self._weights.learn(path, root)
+        elif self._known_weights is not None:
+            self._known_weights.expect(path, root)
 
     def _root_ends(self, path: str, root: nn.Module, has_changed: bool) -> None:
         if self._has_memory:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import wraps
-from importlib import import_module
 from threading import get_ident
 from typing import Any, Final, TypeVar
 
 import torch
-import torch.export
 from torch import nn
 
 from pytest_flopbudget.meters.detours import REGIONS, Detour, those_there
@@ -17,8 +16,8 @@ from pytest_flopbudget.meters.modes import aside
 
 COMPILED: Final = "OptimizedModule"
 """The class of what `torch.compile` wraps around a module."""
-COMPILER: Final = "torch._dynamo.eval_frame"
-"""The module that is loaded where anything was compiled."""
+COMPILER: Final = "torch._dynamo"
+"""The package that is loaded where anything was compiled."""
 SHARDING: Final = "torch.distributed.tensor._sharding_prop"
 """The module that is loaded where tensors are spread over devices."""
 _FRAMES: Final[Any] = torch._C._dynamo.eval_frame
@@ -75,9 +74,7 @@ class _Stance:
 
     Compiled code fuses operators into kernels that no counter sees, and torch refuses to
     compile under a counter where the whole graph is asked for. So what is compiled runs as it is
-    written. The compiler is not imported for this: where it is not loaded yet, the first use of
-    `torch.compile` in the region is waited for. Other threads go on as ever; `set_stance`, which is
-    public, would be for all of them.
+    written. Other threads go on as ever; `set_stance`, which is public, would be for all of them.
     """
 
     def __init__(self, original: Any) -> None:
@@ -100,18 +97,6 @@ _COMPILING: Final[set[int]] = set()
 Those such as `scan` have the compiler turn their functions into graphs, which then run operator
 by operator.
 """
-
-
-def _compiling(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Around `torch.compile`, whose first use loads the compiler."""
-
-    @wraps(original)
-    def compile_(model: Any = None, *args: Any, **kwargs: Any) -> Any:
-        compiled = original(model, *args, **kwargs)
-        REGIONS.look()
-        return compiled
-
-    return compile_
 
 
 def _on_trial(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,41 +128,18 @@ def _with_compiler(original: Callable[..., Any]) -> Callable[..., Any]:
     return compile_and_call
 
 
-def _exporting(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Around `torch.export.export`, which traces with the compiler where it is strict."""
-
-    @wraps(original)
-    def export(*args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("strict"):
-            import_module(COMPILER)
-            REGIONS.look()
-        return original(*args, **kwargs)
-
-    return export
-
-
-DETOURS: Final = (
-    Detour(torch, "compile", _compiling),
-    Detour(torch.export, "export", _exporting),
-)
-
-
 def detours_of_compiler() -> tuple[Detour, ...]:
     """Those in torch's compiler, once `COMPILER` is loaded."""
-    import torch._higher_order_ops.utils as graphs
-    from torch._dynamo import convert_frame, eval_frame
-
-    known = (
-        (eval_frame, "_stance", _Stance),
-        (graphs, "_hop_compile_and_call", _with_compiler),
+    compiler = sys.modules[COMPILER]
+    return those_there(
+        (compiler.eval_frame, "_stance", _Stance),
+        (torch._higher_order_ops.utils, "_hop_compile_and_call", _with_compiler),
         # What torch.export calls has no other modes taken off.
-        (convert_frame, "trace_frame", _on_trial),
+        (compiler.convert_frame, "trace_frame", _on_trial),
     )
-    return those_there(*known)
 
 
 def detours_of_sharding() -> tuple[Detour, ...]:
     """Those into tensors that are spread over devices, once `SHARDING` is loaded."""
-    from torch.distributed.tensor._sharding_prop import ShardingPropagator
-
-    return those_there((ShardingPropagator, "_propagate_tensor_meta_non_cached", _on_trial))
+    propagator = sys.modules[SHARDING].ShardingPropagator
+    return those_there((propagator, "_propagate_tensor_meta_non_cached", _on_trial))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -81,16 +82,21 @@ class _Scripts:
 
     def __init__(self) -> None:
         kinds = torch._C.ScriptFunction, torch._C.ScriptMethod
-        self._detours = [Detour(kind, "__call__", _calling) for kind in kinds]
+        self._detours = tuple(Detour(kind, "__call__", _calling) for kind in kinds)
+        self._in_place: tuple[Detour, ...] = ()
 
     def replace(self) -> None:
-        if any(may_fuse() for may_fuse in _FUSERS):
-            for detour in self._detours:
-                detour.replace()
+        self._in_place = ()
+        for may_fuse in _FUSERS:
+            if may_fuse():
+                self._in_place = self._detours
+                break
+        for detour in self._in_place:
+            detour.replace()
 
     def restore(self) -> None:
-        for detour in self._detours:
-            detour.restore()  # which leaves alone what is not in place
+        for detour in self._in_place:
+            detour.restore()
 
 
 DETOURS: Final = (_Scripts(),)
@@ -98,13 +104,9 @@ DETOURS: Final = (_Scripts(),)
 
 def detours_of_runtime() -> tuple[Detour, ...]:
     """Those into what runs compiled code, once `RUNTIME` is loaded."""
-    from torch._functorch._aot_autograd import runtime_wrappers
-
-    return those_there((runtime_wrappers, "call_func_at_runtime_with_args", _running))
+    return those_there((sys.modules[RUNTIME], "call_func_at_runtime_with_args", _running))
 
 
 def detours_of_packages() -> tuple[Detour, ...]:
     """Those into programs that were compiled ahead of time, once `PACKAGES` is loaded."""
-    from torch.export.pt2_archive._package import AOTICompiledModel
-
-    return those_there((AOTICompiledModel, "__call__", _loaded))
+    return those_there((sys.modules[PACKAGES].AOTICompiledModel, "__call__", _loaded))

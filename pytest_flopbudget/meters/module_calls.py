@@ -176,4 +176,6 @@ class _Call:
 
 
 CALL: Final = _Call()
-DETOURS: Final = (CALL, _Registrations())
+DETOURS: Final = (CALL,)
+REGISTRATIONS: Final = (_Registrations(),)
+"""Only where it matters what a module owns."""

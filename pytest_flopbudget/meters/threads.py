@@ -74,9 +74,8 @@ def _starting(original: Callable[..., Any]) -> Callable[..., Any]:
         # Nothing public tells a thread that a pool keeps waiting from one that is started for
         # its work. Each piece of a pool's work brings the counter itself.
         target = getattr(thread, "_target", None)
-        if target is not None and target is _worker_of_pools():
-            REGIONS.look()
-        elif target is not futures._worker:
+        is_of_pool = target is not None and target is _worker_of_pools()
+        if not is_of_pool and target is not futures._worker:
             # On this one thread: its class, and so every other thread, is left alone.
             vars(thread)["run"] = _heard(thread.run)
         return original(thread)

@@ -77,6 +77,34 @@ def test_backward_is_reported_to_the_region_of_its_thread_alone():
     assert [len(counter.uncounted) for counter in (outer, inner, other)] == [1, 1, 0]
 
 
+LOADED_IN_THE_REGION = """
+import sys, torch
+from torch.utils import _pytree as pytree
+from pytest_flopbudget import FlopCounter
+
+x = torch.ones(3, 4)
+with FlopCounter() as counter:
+    assert "torch.export.pt2_archive._package" not in sys.modules
+    from torch.export.pt2_archive._package import AOTICompiledModel
+
+    class Loader:
+        def get_call_spec(self):
+            _, given = pytree.tree_flatten(((x,), {}))
+            _, returned = pytree.tree_flatten(x)
+            return [pytree.treespec_dumps(given), pytree.treespec_dumps(returned)]
+
+        def boxed_run(self, tensors):
+            return [torch.from_numpy(tensors[0].numpy() * 2)]
+
+    AOTICompiledModel(Loader())(x)
+print(*counter.uncounted[0].shapes, counter.uncounted[0].operator)
+"""
+
+
+def test_program_that_torch_can_only_run_since_the_region_began_is_reported():
+    assert _told_by(LOADED_IN_THE_REGION) == [f"f32[3,4] {COMPILED}"]
+
+
 @pytest.mark.filterwarnings("ignore")  # the compiler uses what torch means to replace
 @pytest.mark.slow  # torch's compiler calls a C++ compiler, which takes its time
 def test_backward_of_torchs_own_compiler_is_reported_though_its_products_are_seen():

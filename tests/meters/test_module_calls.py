@@ -7,7 +7,6 @@ import operator
 import subprocess
 import sys
 import threading
-import types
 from functools import wraps
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch.nn.modules import module as registry
 
 from pytest_flopbudget import FlopCounter, measure
 from pytest_flopbudget.meters import module_calls
-from pytest_flopbudget.meters.detours import REGIONS, Detour, Regions
+from pytest_flopbudget.meters.detours import REGIONS, Detour
 
 X = torch.ones(2, 4)
 LINEAR = 2 * 2 * 4 * 4 + 2 * 4  # 2 rows times [4, 4], and the bias
@@ -516,47 +515,3 @@ def test_what_others_replaced_meanwhile_stays() -> None:
     detour.restore()
     assert _Heir().method() == "theirs, told base"
     del _Heir.method
-
-
-def test_detours_of_a_module_wait_until_it_is_loaded(monkeypatch) -> None:
-    regions, heard = Regions(), []
-
-    class Way:
-        def replace(self) -> None:
-            heard.append("replaced")
-
-        def restore(self) -> None:
-            heard.append("restored")
-
-    regions.once_loaded("flopbudget_test_late", lambda: [Way()])
-    regions.enter("first")
-    assert heard == []
-    monkeypatch.setitem(sys.modules, "flopbudget_test_late", object())
-    regions.look()
-    assert heard == ["replaced"]
-    regions.enter("second")
-    regions.leave("first")
-    assert heard == ["replaced"]
-    regions.leave("second")
-    assert heard == ["replaced", "restored"]
-    regions.look()
-    assert heard == ["replaced", "restored"]
-
-
-def test_what_is_loaded_while_a_region_is_open_and_not_replaced_is_not_put_back(
-    monkeypatch,
-) -> None:
-    regions = Regions()
-    late = types.SimpleNamespace(attribute=None)
-    detour = Detour(late, "attribute", lambda _original: "ours")
-    regions.once_loaded("flopbudget_test_late", lambda: [detour])
-    regions.enter("first")
-    monkeypatch.setitem(sys.modules, "flopbudget_test_late", late)
-    regions.leave("first")
-    assert late.attribute is None
-    detour.restore()  # nor by itself
-    assert late.attribute is None
-    regions.enter("second")
-    assert late.attribute == "ours"
-    regions.leave("second")
-    assert late.attribute is None

@@ -1,0 +1,151 @@
+"""Regions hear of modules that are loaded, also while they are open, and change none of them."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pytest_flopbudget.meters.detours import Detour, Regions
+
+NAME = "flopbudget_test_late"
+SOURCE = "attribute = 'theirs'\nloader = __loader__\nspec_loader = __spec__.loader\n"
+
+
+@pytest.fixture(autouse=True)
+def _module(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A module that is not loaded yet, and `sys.meta_path` as it was afterwards."""
+    (tmp_path / f"{NAME}.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = list(sys.meta_path)
+    yield
+    sys.modules.pop(NAME, None)
+    sys.meta_path[:] = before
+
+
+def _awaiting() -> Regions:
+    regions = Regions()
+    regions.once_loaded(NAME, lambda: [Detour(sys.modules[NAME], "attribute", _ours)])
+    return regions
+
+
+def _ours(original: str) -> str:
+    return f"ours for {original}"
+
+
+def _load() -> Any:
+    return importlib.import_module(NAME)
+
+
+@pytest.mark.parametrize(
+    "when", ["before the first region", "between regions", "in a region", "in the inner region"]
+)
+def test_what_is_loaded_is_replaced_while_a_region_is_open(when: str) -> None:
+    regions = _awaiting()
+    if when == "before the first region":
+        _load()
+    if when == "between regions":
+        regions.enter("earlier")
+        regions.leave("earlier")
+        _load()
+    regions.enter("outer")
+    if when == "in the inner region":
+        regions.enter("inner")
+        _load()
+        regions.leave("inner")
+    module = _load()
+    assert module.attribute == "ours for theirs"
+    regions.leave("outer")
+    assert module.attribute == "theirs"
+    regions.enter("later")
+    assert module.attribute == "ours for theirs"
+    regions.leave("later")
+    assert module.attribute == "theirs"
+
+
+def test_module_is_loaded_as_ever() -> None:
+    plain = _load()
+    del sys.modules[NAME]
+    regions = _awaiting()
+    regions.enter("region")
+    heard = _load()
+    regions.leave("region")
+    assert heard is not plain
+    for module in (plain, heard):
+        assert type(module.loader) is type(module.spec_loader) is type(plain.__loader__)
+        assert module.__loader__ is module.__spec__.loader is module.loader
+    assert heard.__spec__.origin == plain.__spec__.origin
+
+
+def test_finder_stands_there_until_nothing_is_awaited() -> None:
+    before, regions = list(sys.meta_path), _awaiting()
+    assert sys.meta_path == before  # the first region puts it there
+    for _ in range(2):
+        regions.enter("region")
+        regions.leave("region")
+        assert sys.meta_path[1:] == before
+    _load()
+    regions.enter("region")
+    assert sys.meta_path == before
+    regions.leave("region")
+
+
+def test_who_puts_the_finders_of_before_back_loses_nothing() -> None:
+    before, regions = list(sys.meta_path), _awaiting()
+    regions.enter("region")
+    regions.leave("region")
+    sys.meta_path[:] = before
+    module = _load()
+    regions.enter("region")
+    assert module.attribute == "ours for theirs"
+    regions.leave("region")
+
+
+def test_module_that_fails_to_load_is_awaited_further(tmp_path: Any) -> None:
+    path = tmp_path / f"{NAME}.py"
+    path.write_text("raise OSError('not now')\n")
+    regions = _awaiting()
+    regions.enter("region")
+    with pytest.raises(OSError, match="not now"):
+        _load()
+    path.write_text(SOURCE + "# and longer, so that no compiled file stands for it\n")
+    importlib.invalidate_caches()
+    assert _load().attribute == "ours for theirs"
+    regions.leave("region")
+
+
+def test_two_copies_of_this_package_hear_of_it() -> None:
+    one, other = _awaiting(), _awaiting()
+    one.enter("region")
+    other.enter("region")
+    assert _load().attribute == "ours for ours for theirs"
+    other.leave("region")
+    one.leave("region")
+    assert _load().attribute == "theirs"
+
+
+def test_module_that_is_taken_away_again_is_awaited_further() -> None:
+    regions = _awaiting()
+    regions.enter("region")
+    regions.leave("region")
+    _load()
+    del sys.modules[NAME]
+    regions.enter("region")
+    assert _load().attribute == "ours for theirs"
+    regions.leave("region")
+
+
+def test_module_that_is_kept_from_being_imported_is_none() -> None:
+    regions = _awaiting()
+    modules: dict[str, Any] = sys.modules
+    modules[NAME] = None  # as importlib has it
+    regions.enter("region")
+    regions.leave("region")
+    del sys.modules[NAME]
+    _load()
+    regions.enter("region")
+    assert _load().attribute == "ours for theirs"
+    regions.leave("region")

@@ -13,15 +13,18 @@ What is added does not hang on the size of the tensors, and is a few percent of 
 noise is. The narrow workloads make the same calls on small tensors, and need fewer turns.
 
 `--cpu` takes the processor's time of the thread in place of the clock's, which is steadier
-where others use the machine too.
+where others use the machine too. glibc is told to keep the memory that it is given back: whether
+it asks for the same pages again hangs on how a process began, and takes longer than counting.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -122,9 +125,20 @@ WORKLOADS = {
     "LSTM, narrow": narrow_lstm,
     "linear layer": linear,
 }
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's `mallopt`."""
 FEWEST = 5
 """Turns that are taken however long they are."""
 DRAWS = 200
+
+
+def keep_freed_memory() -> None:
+    """Have no way pay for pages that another one has given back."""
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not every C library has it
+        for parameter, nbytes in ((M_MMAP_THRESHOLD, 1 << 25), (M_TRIM_THRESHOLD, 1 << 30)):
+            if mallopt is not None:
+                mallopt(parameter, nbytes)
 
 
 def timed(
@@ -171,6 +185,7 @@ def main() -> None:
     arguments = parser.parse_args()
     clock = time.thread_time if arguments.cpu else time.perf_counter
     torch.set_num_threads(1)
+    keep_freed_memory()
     print(
         f"torch {torch.__version__}, 1 thread, {arguments.seconds:g} s for each workload, "
         f"{'CPU' if arguments.cpu else 'wall'} time"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -13,9 +11,10 @@ from torch import nn
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import Measurement
 from pytest_flopbudget.core.metrics import METRICS
+from pytest_flopbudget.meters.dispatch import DispatchPass
 from pytest_flopbudget.meters.eager import pause, resume, uncompiled, uncompiled_here
 from pytest_flopbudget.meters.fake import active_mode, stand_ins_for
-from pytest_flopbudget.meters.region import Region
+from pytest_flopbudget.meters.region import new_region
 
 
 class FlopCounter:
@@ -50,45 +49,42 @@ class FlopCounter:
         self._has_memory = memory
         self._has_lines = lines
         self._has_process_memory = process_memory
-        self._region: Region | None = None
+        self._region: DispatchPass | None = None
+        self._unread: DispatchPass | None = None
+        self._is_partial = False
         self._measurement: Measurement | None = None
-        self._unread: Callable[[], Measurement] | None = None
         self._stand_ins: AbstractContextManager[object] | None = None
         self._paused: Any = None
 
     @uncompiled_here
     def __enter__(self) -> FlopCounter:
-        paused = pause()
-        try:
-            self._enter()
-        except BaseException:  # whatever it is: no block follows in which nothing is compiled
-            resume(paused)
-            raise
-        self._paused = paused
-        return self
-
-    def _enter(self) -> None:
         if self._region is not None:
             raise MeasureError("this FlopCounter is counting already; make a second one")
-        self._measurement = self._unread = None
-        region = Region(
-            self._root,
-            memory=self._has_memory,
-            lines=self._has_lines,
-            process_memory=self._has_process_memory,
-        )
+        paused = pause()
+        region = None
         try:
+            self._measurement = self._unread = None
+            mode = active_mode()
+            region = new_region(
+                self._root,
+                memory=self._has_memory,
+                lines=self._has_lines,
+                process_memory=self._has_process_memory,
+            )
             region.__enter__()
             self._region = region
-            mode = active_mode()
             if mode is not None:
                 stand_ins = stand_ins_for(mode)
                 stand_ins.__enter__()
                 self._stand_ins = stand_ins
-        except BaseException:  # an interrupt: nothing of the region is to be left
+        except BaseException:  # whatever it is: no block follows in which nothing is compiled
             self._region = None
-            region.__exit__()
+            if region is not None:
+                region.__exit__()
+            resume(paused)
             raise
+        self._paused = paused
+        return self
 
     @uncompiled_here
     def __exit__(
@@ -108,13 +104,14 @@ class FlopCounter:
             self._region = self._stand_ins = None
             resume(self._paused)
             # Put together when it is asked for: many a counter is only asked for one number.
-            self._unread = partial(region.measurement, is_partial=error is not None)
+            self._unread, self._is_partial = region, error is not None
 
     @property
     def measurement(self) -> Measurement:
         """Everything that was counted in the last `with` block."""
         if self._unread is not None:
-            self._measurement, self._unread = self._unread(), None
+            self._measurement = self._unread.measurement(is_partial=self._is_partial)
+            self._unread = None
         if self._measurement is None:
             state = "is still counting" if self._region is not None else "has counted nothing yet"
             raise MeasureError(f"this FlopCounter {state}; read it after its `with` block")

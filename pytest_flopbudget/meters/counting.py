@@ -74,17 +74,19 @@ class CountingMode(EagerMode):
         handlers = self._handlers  # before it is asked whether those are the last
         if not self.is_open:
             return lambda args, kwargs: func(*args, **kwargs)
-        handlers[id(func)] = handle = self._handler(func)
-        return handle
-
-    def _handler(self, func: Any) -> Handler:
         plan = known_plan(func)
         road = plan.road
         if road is _VIEW:
-            return viewed(plan, self.books)
-        operator = self.books.operators[id(func)] = Operator(func, plan)
-        if road in _COUNTED:
-            return counted(operator, self.books)
+            handle = viewed(plan, self.books)
+        else:
+            operator = self.books.operators[id(func)] = Operator(func, plan)
+            handle = counted(operator, self.books) if road in _COUNTED else self._inside(operator)
+        handlers[id(func)] = handle
+        return handle
+
+    def _inside(self, operator: Operator) -> Handler:
+        """What is done with one that calls others, or may."""
+        road = operator.plan.road
         if road is Road.HIGHER_ORDER:
             return partial(self._call_functions, operator)
         if road is Road.OPAQUE:

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import Measurement, Samples
+from pytest_flopbudget.meters.dispatch import DispatchPass
 from pytest_flopbudget.meters.eager import uncompiled
 from pytest_flopbudget.meters.fake import measured_as_fake, refuse_timing, stand_ins_for
 from pytest_flopbudget.meters.latency import LatencyTimer, samples_to_values
 from pytest_flopbudget.meters.rates import flops_by_dtype, with_rates
-from pytest_flopbudget.meters.region import Region
+from pytest_flopbudget.meters.region import new_region
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ def measure(
     callable propagates.
     """
     wanted = _Wanted(fake=fake, train=train)
-    region = Region(_root_of(callable), lines=lines, process_memory=process_memory)
+    region = new_region(_root_of(callable), lines=lines, process_memory=process_memory)
     return _counted(callable, args, kwargs, region, wanted)
 
 
@@ -78,7 +79,7 @@ def count_call(
 
     The exception carries it as its attribute `flopbudget_partial`, and propagates.
     """
-    region = Region(_root_of(fn), lines=lines, process_memory=process_memory)
+    region = new_region(_root_of(fn), lines=lines, process_memory=process_memory)
     return _counted(fn, args, kwargs, region, _Wanted(name=name))
 
 
@@ -120,7 +121,7 @@ def _counted(
     fn: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    region: Region,
+    region: DispatchPass,
     wanted: _Wanted,
 ) -> Measurement:
     root = _root_of(fn)

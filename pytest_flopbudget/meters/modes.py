@@ -10,6 +10,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode, _push_mode
 
 _set_tracing_state: Final[Any] = vars(torch._C)["_set_tracing_state"]
+# Looked up once, as is torch's key: a region ends with cold caches, and asks these as it does.
+_is_included: Final = torch._C._dispatch_tls_is_dispatch_key_included
+_depth: Final = torch._C._len_torch_dispatch_stack
+_at: Final = torch._C._get_dispatch_stack_at
+_PYTHON: Final = torch._C.DispatchKey.Python
 
 
 class EagerMode(TorchDispatchMode):
@@ -35,21 +40,18 @@ def take_off(mode: EagerMode) -> bool:
     Returns whether it was there, and heard of operators. Who leaves something of torch's in the
     region that was entered before it takes the mode off, or with `inference_mode` its hearing.
     """
-    is_heard = torch._C._dispatch_tls_is_dispatch_key_included(torch._C.DispatchKey.Python)
-    is_there = False
+    is_heard = _is_included(_PYTHON)
     above: list[Any] = []
-    while (top := _top()) is not None:
-        if top is mode:
-            is_there = True
-            try:
-                mode.__exit__(None, None, None)
-            except IndexError:  # an interrupt came after torch had begun to take it off
-                _pop_mode()
-            break
+    while (top := _top()) is not mode and top is not None:
         above.append(_pop_mode())
+    if top is mode:
+        try:
+            mode.__exit__(None, None, None)
+        except IndexError:  # an interrupt came after torch had begun to take it off
+            _pop_mode()
     for other in reversed(above):
         _push_mode(other)
-    return is_there and is_heard
+    return top is mode and is_heard
 
 
 @contextmanager
@@ -73,8 +75,8 @@ def aside() -> Iterator[None]:
 
 def _top() -> Any:
     """The mode that hears first of this thread's operators; None if there are only torch's own."""
-    depth = torch._C._len_torch_dispatch_stack()
-    top: Any = torch._C._get_dispatch_stack_at(depth - 1) if depth else None
+    depth = _depth()
+    top: Any = _at(depth - 1) if depth else None
     return top if getattr(top, "_mode_key", None) is None else None
 
 

@@ -124,7 +124,7 @@ class ModulePaths:
             name = self._name_in(holder, module)
             if name is not None:
                 return dotted(above, name)
-        path = self._path_of(module, frames)
+        path = self._path_of(module, frames) if self._roots else self._add_root(module)
         root = self._roots.get(path)
         if root is not None and root() is module and path not in self.begun:
             self.begun[path] = self._registrations
@@ -138,8 +138,6 @@ class ModulePaths:
         self._on_root_done(path, module, self.begun[path] != self._registrations)
 
     def _path_of(self, module: nn.Module, frames: list[Frame]) -> str:
-        if not self._roots:
-            return self._add_root(module)
         learnt = list(self._names)
         path = self._search(module, frames)
         if path is None and learnt:

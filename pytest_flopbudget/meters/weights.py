@@ -24,6 +24,12 @@ from pytest_flopbudget.meters.packed import (
 from pytest_flopbudget.meters.storages import BUFFER, PARAMETER, PLAIN, Site, storage_of
 from pytest_flopbudget.meters.storages import parts_of as plain_parts_of
 
+# Looked up once: a root is looked through with cold caches, between two kernels.
+_tracing_state: Final = torch._C._get_tracing_state
+_function_depth: Final = torch._C._len_torch_function_stack
+_transforms: Final = torch._C._functorch.peek_interpreter_stack
+_has_graph: Final = torch.is_grad_enabled
+_SCRIPT_OBJECT: Final = torch.ScriptObject
 _IMAGES: Final = 4
 """Dimensions of what can have its channels last."""
 _NO_NAMES: Final = ("", "_orig_mod")
@@ -89,7 +95,7 @@ class Weights:
 
     def learn(self, path: str, root: nn.Module) -> None:
         """Note what a root owns: whose each storage is, and what there is to count."""
-        if torch._C._get_tracing_state() is None and not torch._C._len_torch_function_stack():
+        if _tracing_state() is None and not _function_depth():
             self._learn(path, root)
             return
         with unheard():
@@ -159,11 +165,11 @@ class Weights:
         False where there is one. It may be a tensor of any kind, or a weight that is packed; or
         the modules may run within a transform such as vmap.
         """
-        if torch._C._functorch.peek_interpreter_stack() is not None:
+        if _transforms() is not None:
             return False
         if any(map(_may_have_packages, modules)):
             return False
-        labels, has_graph = self.labels, torch.is_grad_enabled()
+        labels, has_graph = self.labels, _has_graph()
         for site, tensor in _tensors(modules):
             if type(tensor) not in PLAIN:
                 return False
@@ -351,7 +357,7 @@ def _is_scripted(kind: type) -> bool:
 def _may_have_packages(at: tuple[str, Any]) -> bool:
     """Whether the module may have quantised weights that are packed."""
     _, module = at
-    return torch.ScriptObject in map(type, vars(module).values()) or _is_scripted(module.__class__)
+    return _SCRIPT_OBJECT in map(type, vars(module).values()) or _is_scripted(module.__class__)
 
 
 def _packages(modules: _Modules) -> Iterator[tuple[Site, _Package]]:
@@ -366,10 +372,10 @@ def _packages(modules: _Modules) -> Iterator[tuple[Site, _Package]]:
                     yield (full, PARAMETER), package
         else:
             values = vars(module).values()
-            if torch.ScriptObject not in map(type, values):
+            if _SCRIPT_OBJECT not in map(type, values):
                 continue
             for value in values:
-                if type(value) is torch.ScriptObject and is_packed(value):
+                if type(value) is _SCRIPT_OBJECT and is_packed(value):
                     yield (full, PARAMETER), _Package(content=value, holder=value)
 
 

@@ -29,8 +29,8 @@ from pytest_flopbudget.session.lock import machine_lock
 from pytest_flopbudget.session.references import named_measurements
 
 if TYPE_CHECKING:
+    from pytest_flopbudget.meters.dispatch import DispatchPass
     from pytest_flopbudget.meters.latency import LatencyTimer
-    from pytest_flopbudget.meters.region import Region
     from pytest_flopbudget.session.turns import Turns
 
 LATENCY_CHOICES: Final = ("auto", "always", "never")
@@ -260,11 +260,11 @@ class TestRun:
             region, lambda metric: metric.name == "utilization"
         )
 
-    def _measuring(self, name: str) -> Region:
+    def _measuring(self, name: str) -> DispatchPass:
         """What measures a block as this region."""
-        from pytest_flopbudget.meters.region import Region
+        from pytest_flopbudget.meters.region import new_region
 
-        return Region(
+        return new_region(
             lines=self._surroundings.lines, process_memory=self._wants_process_memory(name)
         )
 

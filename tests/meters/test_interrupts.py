@@ -34,14 +34,14 @@ def _state() -> list[object]:
         nn.Module._call_impl.__code__,
         vars(threading.Thread)["start"],
         vars(torch.UntypedStorage).get("resize_"),
-        torch.compile,
         eval_frame._stance,
+        list(sys.meta_path),
         REGIONS.open,
         torch._C._len_torch_dispatch_stack(),
     ]
 
 
-EDGES = {("counter.py", "__enter__"), ("counter.py", "__exit__"), ("region.py", "__exit__")}
+EDGES = {("counter.py", "__enter__"), ("counter.py", "__exit__"), ("dispatch.py", "__exit__")}
 """Where a statement has ended the region's way in, or none has begun its way out."""
 
 
@@ -95,11 +95,11 @@ def test_interrupt_at_any_line_leaves_nothing_behind(memory: bool) -> None:
         if _state() != before and at.place in EDGES:
             at_the_edges += 1
             interrupted.__exit__(None, None, None)
-        assert _state() == before, f"after an interrupt at line {line}"
+        assert _state() == before, f"after an interrupt at line {line}, {at.place}"
         with FlopCounter(memory=memory) as counter:
             model(X)
-        assert counter.macs == 2 * 4 * 3, f"after an interrupt at line {line}"
-        assert _state() == before, f"after an interrupt at line {line}"
+        assert counter.macs == 2 * 4 * 3, f"after an interrupt at line {line}, {at.place}"
+        assert _state() == before, f"after an interrupt at line {line}, {at.place}"
     assert line > 100
     assert at_the_edges < 10
 

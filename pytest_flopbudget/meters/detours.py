@@ -83,7 +83,7 @@ class Regions:
         """Those in place that only some regions need."""
         self._late: dict[str, Callable[[], Iterable[Replaceable]]] = {}
         self._loaded: list[str] = []
-        """Those of them that have been loaded since the last region."""
+        """Those of them that have been loaded since the last region, and are to be taken in."""
         self._finder = LoadingFinder(self._late, self._has_loaded)
         self._lock = threading.RLock()
 
@@ -115,9 +115,7 @@ class Regions:
                 if self._late and not self._finder.is_up:
                     self._begin_to_hear()
                 if self._loaded:
-                    for name in self._loaded:
-                        self._take(name)
-                    self._loaded.clear()
+                    self._take_loaded()
                 for detour in self._detours:
                     detour.replace()
             if more:
@@ -150,14 +148,19 @@ class Regions:
         self._more.clear()
 
     def _begin_to_hear(self) -> None:
-        """Hear of what is loaded from now on, and take in what is there."""
         self._finder.put_up()
         try:
-            for name in [name for name in self._late if _is_loaded(name)]:
-                self._take(name)
+            self._loaded += [name for name in self._late if name in sys.modules]
         except BaseException:  # the next region is to look again
             self._finder.take_down()
             raise
+
+    def _take_loaded(self) -> None:
+        """Take in what has been loaded; what another thread is still loading waits."""
+        for name in self._loaded:
+            if _is_loaded(name):
+                self._take(name)
+        self._loaded = [name for name in self._loaded if name in self._late and name in sys.modules]
 
     def _has_loaded(self, name: str) -> None:
         """A module has been loaded that was awaited."""

@@ -40,9 +40,10 @@ class LoadingFinder(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """What the finders after this one say of an awaited module; None of any other."""
-        if fullname not in self._awaited or not self.is_up:
+        finders = list(sys.meta_path)
+        if fullname not in self._awaited or self not in finders:
             return None
-        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
+        for finder in finders[finders.index(self) + 1 :]:
             find = getattr(finder, "find_spec", None)  # as importlib asks, which is lenient
             spec: Any = find(fullname, path, target) if find else None
             if spec is not None:
@@ -58,6 +59,10 @@ class _TellingLoader(Loader):
     def __init__(self, loader: Loader, loaded: Callable[[str], object]) -> None:
         self._loader = loader
         self._loaded = loaded
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the other loader does, for who looks for a module and does not load it."""
+        return getattr(object.__getattribute__(self, "_loader"), name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """As the other loader does."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
+import importlib.util
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -102,6 +105,39 @@ def test_who_puts_the_finders_of_before_back_loses_nothing() -> None:
     regions.enter("region")
     assert module.attribute == "ours for theirs"
     regions.leave("region")
+
+
+def test_module_that_another_thread_is_loading_is_taken_in_later(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_go_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(threading, "flopbudget_test", (begun, may_go_on), raising=False)
+    waiting = "import threading\nthreading.flopbudget_test[0].set()\n"
+    waiting += "threading.flopbudget_test[1].wait(60)\n"
+    (tmp_path / f"{NAME}.py").write_text(waiting + SOURCE)
+    loading = threading.Thread(target=_load)
+    loading.start()
+    assert begun.wait(60)
+    regions = _awaiting()
+    for _ in range(2):
+        regions.enter("region")
+        regions.leave("region")
+    may_go_on.set()
+    loading.join()
+    regions.enter("region")
+    assert _load().attribute == "ours for theirs"
+    regions.leave("region")
+
+
+def test_who_only_looks_for_a_module_finds_its_loader() -> None:
+    regions = _awaiting()
+    regions.enter("region")
+    spec = importlib.util.find_spec(NAME)
+    regions.leave("region")
+    assert spec is not None
+    loader: Any = spec.loader
+    assert loader.get_source(NAME) == SOURCE
+    assert loader.path == copy.copy(loader).path == spec.origin
 
 
 def test_module_that_fails_to_load_is_awaited_further(tmp_path: Any) -> None:

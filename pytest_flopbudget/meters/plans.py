@@ -135,14 +135,20 @@ _OVERWRITES: Final = frozenset(
 """In-place operators that write their first argument without reading it."""
 
 _PICKS: Final = {
+    "aten::_unsafe_index": 0,
+    "aten::as_strided_copy": 0,
+    "aten::diagonal_copy": 0,
     "aten::embedding": 0,
     "aten::gather": 0,
     "aten::index": 0,
-    "aten::_unsafe_index": 0,
     "aten::index_select": 0,
+    "aten::narrow_copy": 0,
+    "aten::select_copy": 0,
+    "aten::slice_copy": 0,
     "aten::take": 0,
+    "aten::unfold_copy": 0,
 }
-"""Operators that read as much of a table as they return, and the table's position."""
+"""Operators that read of a table what they return of it, and the table's position."""
 
 _TEMPLATES: Final = frozenset(
     {

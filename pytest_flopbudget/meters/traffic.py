@@ -61,8 +61,8 @@ def bytes_moved(
     """Bytes that the operator must read and write, each stretch of memory once.
 
     A tensor that is given twice is read once; a dimension of stride 0 is read once; of
-    a table that is picked from, as many bytes are read as are returned; of one that is
-    written by index, what the index names; of a tensor that only lends its shape, none.
+    a table that is picked from, as many bytes are read as are returned, and at most all; of one
+    that is written by index, what the index names; of a tensor that only lends its shape, none.
     """
     if plan.reads_all_and_writes_its_result:
         return _nbytes_once(inputs) + _nbytes_once(outputs)
@@ -70,6 +70,7 @@ def bytes_moved(
         places = plan.places(*args, **kwargs)
         if places is not None:
             return _bytes_at(places, inputs)
+    picked = 0
     read: list[Tensor] = []
     written = list(outputs)
     for position, arg in enumerate(args):
@@ -79,12 +80,12 @@ def bytes_moved(
         if position in plan.written:
             written += tensors
         if position == plan.reads_rows:
-            read += outputs
+            picked = min(_nbytes_once(tensors), _nbytes_once(outputs))
         elif position not in plan.written or plan.is_read_modify:
             read += tensors
     for name, value in kwargs.items():
         (written if name in plan.written_keywords else read).extend(tensors_in((value,)))
-    return _nbytes_once(read) + _nbytes_once(written)
+    return picked + _nbytes_once(read) + _nbytes_once(written)
 
 
 def _bytes_at(places: Places, inputs: list[Tensor]) -> int:

@@ -266,3 +266,45 @@ def test_a_cache_of_a_module_counts_whole_in_memory_and_its_place_as_moved():
     m = measure(Cache(), torch.tensor([7]), torch.ones(1, 64))
     assert m.bytes_moved == 8 + 2 * 64 * 4
     assert m.peak_memory == 4096 * 64 * 4 + 8 + 64 * 4
+
+
+@pytest.mark.parametrize(
+    ("pick", "moved"),
+    [
+        # 100 rows of a table of 4 rows of 8: no more is read than the 32 elements that there are
+        (lambda table, at: table[at], 100 * I64 + 32 * F32 + 100 * 8 * F32),
+        (lambda table, at: table.index_select(0, at), 100 * I64 + 32 * F32 + 100 * 8 * F32),
+        (
+            lambda table, at: nn.functional.embedding(at, table),
+            100 * I64 + 32 * F32 + 100 * 8 * F32,
+        ),
+        (lambda table, at: table.take(at), 100 * I64 + 32 * F32 + 100 * F32),
+        # 2 of 4 rows, and 3 of 32 elements
+        (lambda table, at: table[at[:2]], 2 * I64 + 2 * 2 * 8 * F32),
+        (lambda table, at: table.take(at[:3]), 3 * I64 + 2 * 3 * F32),
+    ],
+    ids=["index", "index_select", "embedding", "take", "index of few", "take of few"],
+)
+def test_no_more_is_read_than_the_table(pick, moved):
+    table, at = torch.zeros(4, 8), torch.arange(100) % 4
+    assert measure(pick, table, at).bytes_moved == moved
+
+
+@pytest.mark.parametrize(
+    ("copy", "elements"),
+    [
+        (lambda x: aten.select_copy(x, 0, 1), 20),
+        (lambda x: aten.slice_copy(x, 0, 1, 3), 2 * 20),
+        (lambda x: aten.narrow_copy(x, 1, 0, 3), 30 * 3),
+        (aten.diagonal_copy, 20),
+        (lambda x: aten.as_strided_copy(x, (5, 2), (20, 1)), 10),
+    ],
+    ids=["select", "slice", "narrow", "diagonal", "as_strided"],
+)
+def test_copy_of_a_part_reads_the_part(copy, elements):
+    assert measure(copy, torch.zeros(30, 20)).bytes_moved == 2 * elements * F32
+
+
+def test_copy_of_windows_that_overlap_reads_what_they_are_cut_from_once():
+    # 9 windows of 4 elements, at every second of 20.
+    assert measure(aten.unfold_copy, torch.zeros(20), 0, 4, 2).bytes_moved == (20 + 9 * 4) * F32

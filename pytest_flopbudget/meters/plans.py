@@ -186,6 +186,31 @@ _TEMPLATES: Final = frozenset(
 _PAIRS_OF_TEMPLATES: Final = frozenset({"aten::_new_zeros_with_same_feature_meta"})
 """Operators that take their first two arguments so."""
 
+_FOR_THEIR_SHAPE: Final = frozenset(
+    f"aten::{name}_backward"
+    for name in (
+        "_adaptive_avg_pool2d",
+        "_adaptive_avg_pool3d",
+        "adaptive_max_pool2d",
+        "adaptive_max_pool3d",
+        "avg_pool2d",
+        "avg_pool3d",
+        "fractional_max_pool2d",
+        "fractional_max_pool3d",
+        "max_pool2d_with_indices",
+        "max_pool3d_with_indices",
+        "nll_loss",
+        "nll_loss2d",
+        "reflection_pad1d",
+        "reflection_pad2d",
+        "reflection_pad3d",
+        "replication_pad1d",
+        "replication_pad2d",
+        "replication_pad3d",
+    )
+)
+"""Backwards that take the input of the forward, their second argument, for its shape alone."""
+
 _NO_LAUNCH: Final = frozenset(
     name if "::" in name else f"aten::{name}" for name in (*ALLOCATIONS, *QUESTIONS)
 )
@@ -326,6 +351,8 @@ def _unread(func: OpOverload, name: str) -> tuple[int, ...]:
     """Positions of the arguments whose elements an operator does not look at."""
     if name in _PAIRS_OF_TEMPLATES:
         return (0, 1)
+    if name in _FOR_THEIR_SHAPE:
+        return (1,)
     return (0,) if name in _TEMPLATES or func.name() in _TEMPLATES else ()
 
 

@@ -308,3 +308,68 @@ def test_copy_of_a_part_reads_the_part(copy, elements):
 def test_copy_of_windows_that_overlap_reads_what_they_are_cut_from_once():
     # 9 windows of 4 elements, at every second of 20.
     assert measure(aten.unfold_copy, torch.zeros(20), 0, 4, 2).bytes_moved == (20 + 9 * 4) * F32
+
+
+IMAGE, VOLUME, ROWS = (2, 3, 8, 8), (2, 3, 4, 4, 4), torch.arange(6) % 4
+# Each makes a result of an input of the shape; what its backward has beside the gradients is told
+# by how many elements of the result there are: indices of 8 bytes, or nothing.
+WITH_INDICES = {
+    "adaptive_max_pool2d": (lambda x: nn.functional.adaptive_max_pool2d(x, 3), IMAGE),
+    "adaptive_max_pool3d": (lambda x: nn.functional.adaptive_max_pool3d(x, 3), VOLUME),
+    "fractional_max_pool2d": (
+        lambda x: nn.functional.fractional_max_pool2d(x, 2, 3, _random_samples=SAMPLES),
+        IMAGE,
+    ),
+    "max_pool2d": (lambda x: nn.functional.max_pool2d(x, 2), IMAGE),
+    "max_pool3d": (lambda x: nn.functional.max_pool3d(x, 2), VOLUME),
+}
+SAMPLES = torch.full((2, 3, 2), 0.5)
+WITHOUT = {
+    "adaptive_avg_pool2d": (lambda x: nn.functional.adaptive_avg_pool2d(x, 3), IMAGE),
+    "adaptive_avg_pool3d": (lambda x: nn.functional.adaptive_avg_pool3d(x, 3), VOLUME),
+    "avg_pool2d": (lambda x: nn.functional.avg_pool2d(x, 2), IMAGE),
+    "avg_pool3d": (lambda x: nn.functional.avg_pool3d(x, 2), VOLUME),
+    **{
+        f"{mode}_pad{dims}d": (
+            lambda x, dims=dims, mode=mode: nn.functional.pad(x, (1, 1) * dims, mode=mode),
+            (2, 3, *(4,) * dims),
+        )
+        for mode, name in (("reflect", "reflection"), ("replicate", "replication"))
+        for dims in (1, 2, 3)
+    },
+}
+
+
+@pytest.mark.parametrize("name", [*WITH_INDICES, *WITHOUT])
+def test_backward_that_takes_its_input_for_the_shape_does_not_read_it(name):
+    call, shape = {**WITH_INDICES, **WITHOUT}[name]
+    x = torch.randn(shape, requires_grad=True)
+    y = call(x)
+    (expected,) = torch.autograd.grad(y, x, torch.ones_like(y), retain_graph=True)
+    x.data.fill_(float("nan"))  # and nobody can tell
+    with FlopCounter() as counter:
+        (gradient,) = torch.autograd.grad(y, x, torch.ones_like(y))
+    assert torch.equal(gradient, expected)
+    (moved,) = [
+        counts.bytes_moved
+        for operator, counts in counter.by_operator.items()
+        if operator.endswith("_backward")
+    ]
+    index = I64 if name in WITH_INDICES else 0
+    assert moved == y.numel() * (F32 + index) + x.numel() * F32
+
+
+@pytest.mark.parametrize(
+    ("shape", "targets"), [((6, 4), (6,)), ((2, 4, 3, 3), (2, 3, 3))], ids=["rows", "images"]
+)
+def test_backward_of_the_likelihood_does_not_read_it_again(shape, targets):
+    x, target = torch.randn(shape, requires_grad=True), torch.zeros(targets, dtype=torch.int64)
+    loss = nn.functional.nll_loss(x, target)
+    x.data.fill_(float("nan"))
+    with FlopCounter() as counter:
+        (gradient,) = torch.autograd.grad(loss, x)
+    assert gradient.sum() == pytest.approx(-1)
+    name = "aten.nll_loss_backward" if len(targets) == 1 else "aten.nll_loss2d_backward"
+    # The gradient of the loss, the targets and the sum of their weights; the gradient is written.
+    read = F32 + target.numel() * I64 + F32
+    assert counter.by_operator[name].bytes_moved == read + x.numel() * F32

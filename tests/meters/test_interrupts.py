@@ -17,7 +17,7 @@ import pytest_flopbudget
 from pytest_flopbudget import FlopCounter, measure
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.core.measurement import UNHEARD
-from pytest_flopbudget.meters import module_calls
+from pytest_flopbudget.meters import dispatch, module_calls
 from pytest_flopbudget.meters.detours import REGIONS
 from pytest_flopbudget.meters.storages import StorageLedger
 
@@ -65,7 +65,12 @@ class _At:
 
 def _release() -> None:
     """Release what only a tracer can keep from being released: no signal comes as `with` ends."""
-    locks: tuple[Any, ...] = (REGIONS._lock, module_calls._lock, StorageLedger.lock)
+    locks: tuple[Any, ...] = (
+        REGIONS._lock,
+        module_calls._lock,
+        dispatch._making,
+        StorageLedger.lock,
+    )
     for lock in locks:
         while lock._is_owned():
             lock.release()

@@ -35,7 +35,6 @@ def _state() -> list[object]:
         vars(threading.Thread)["start"],
         vars(torch.UntypedStorage).get("resize_"),
         eval_frame._stance,
-        list(sys.meta_path),
         REGIONS.open,
         torch._C._len_torch_dispatch_stack(),
     ]

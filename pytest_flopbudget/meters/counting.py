@@ -14,7 +14,7 @@ from pytest_flopbudget.meters import higher_order, nested, opaque
 from pytest_flopbudget.meters.booking import Books, Operator, Place, Row
 from pytest_flopbudget.meters.call_stack import CallStack
 from pytest_flopbudget.meters.handlers import Handler, booker, counted, viewed
-from pytest_flopbudget.meters.modes import EagerMode, unheard
+from pytest_flopbudget.meters.modes import EagerMode, unheard, views_noted
 from pytest_flopbudget.meters.plans import Road, known_plan
 from pytest_flopbudget.meters.storages import PLAIN, StorageLedger
 from pytest_flopbudget.meters.traffic import tensors_in
@@ -108,7 +108,7 @@ class CountingMode(EagerMode):
         key = operator.plan.nested_parts_key if is_nested else operator.plan.parts_key
         if key is None:
             return count(args, kwargs)
-        with self:
+        with self, views_noted():
             return operator.func._op_dk(key, *args, **kwargs)
 
     def _look_inside(self, operator: Operator, count: Handler, args: Any, kwargs: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
@@ -38,6 +39,8 @@ class Detour:
         # To be read in place of the attribute, which is slow right after a class was changed.
         self._own = vars(owner)
         self._name = name
+        self.place = id(owner), name
+        """Tells two of the same attribute; the owner is kept."""
         self._around = around
         self.original: Any = _UNKNOWN
         """What was there when it was put in place last."""
@@ -81,9 +84,11 @@ class Regions:
         self._detours: list[Replaceable] = []
         self._more: list[Replaceable] = []
         """Those in place that only some regions need."""
-        self._late: dict[str, Callable[[], Iterable[Replaceable]]] = {}
+        self._late: dict[str, Callable[[], Iterable[Detour]]] = {}
         self._loaded: list[str] = []
         """Those of them that have been loaded since the last region, and are to be taken in."""
+        self._taken: dict[str, weakref.ref[Any]] = {}
+        """Those of them that were; each may be loaded anew."""
         self._finder = LoadingFinder(self._late, self._has_loaded)
         self._lock = threading.RLock()
 
@@ -98,7 +103,7 @@ class Regions:
         """Have these in place while a region is open."""
         self._detours += detours
 
-    def once_loaded(self, module: str, make: Callable[[], Iterable[Replaceable]]) -> None:
+    def once_loaded(self, module: str, make: Callable[[], Iterable[Detour]]) -> None:
         """The same for detours in a module that is not imported for their sake.
 
         `make` is not to import anything: another thread may be doing so, and wait for this one.
@@ -112,7 +117,7 @@ class Regions:
         """
         with self._lock:
             if not self.open:
-                if self._late and not self._finder.is_up:
+                if not self._finder.is_first:
                     self._begin_to_hear()
                 if self._loaded:
                     self._take_loaded()
@@ -148,38 +153,43 @@ class Regions:
         self._more.clear()
 
     def _begin_to_hear(self) -> None:
-        self._finder.put_up()
-        try:
-            self._loaded += [name for name in self._late if name in sys.modules]
-        except BaseException:  # the next region is to look again
-            self._finder.take_down()
-            raise
+        self._loaded += [name for name in self._late if name in sys.modules]
+        self._finder.put_first()
+        # And what another thread has loaded between the two.
+        self._loaded += [name for name in self._late if name in sys.modules]
 
     def _take_loaded(self) -> None:
         """Take in what has been loaded; what another thread is still loading waits."""
         for name in self._loaded:
             if _is_loaded(name):
                 self._take(name)
-        self._loaded = [name for name in self._loaded if name in self._late and name in sys.modules]
+        self._loaded = [name for name in self._loaded if self._is_new(name)]
 
     def _has_loaded(self, name: str) -> None:
         """A module has been loaded that was awaited."""
         with self._lock:
+            self._taken.pop(name, None)  # it may be the same module, loaded anew
             if not self.open:
                 self._loaded.append(name)
                 return
-            for detour in self._take(name):
-                detour.replace()
+            self._take(name)
+            for detour in self._detours:
+                if isinstance(detour, Detour):  # which leaves alone what is in place
+                    detour.replace()
 
-    def _take(self, name: str) -> list[Replaceable]:
-        if name not in self._late or sys.modules.get(name) is None:
-            return []  # it has been taken in, or taken away
-        new = list(self._late[name]())
+    def _take(self, name: str) -> None:
+        if not self._is_new(name):
+            return
+        known = [detour.place for detour in self._detours if isinstance(detour, Detour)]
+        new = [detour for detour in self._late[name]() if detour.place not in known]
         self._detours += new
-        del self._late[name]
-        if not self._late:
-            self._finder.take_down()
-        return new
+        self._taken[name] = weakref.ref(sys.modules[name])
+
+    def _is_new(self, name: str) -> bool:
+        """Whether there is such a module, and it is another one than was taken in."""
+        module = sys.modules.get(name)
+        taken = self._taken.get(name)
+        return module is not None and (taken is None or taken() is not module)
 
 
 def _is_loaded(name: str) -> bool:

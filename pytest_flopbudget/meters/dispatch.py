@@ -42,6 +42,7 @@ REGIONS.once_loaded(threads.POOLS, threads.detours_of_pools)
 REGIONS.once_loaded(eager.COMPILER, eager.detours_of_compiler)
 REGIONS.once_loaded(eager.SHARDING, eager.detours_of_sharding)
 REGIONS.once_loaded(hidden.RUNTIME, hidden.detours_of_runtime)
+REGIONS.once_loaded(hidden.KERNELS, hidden.detours_of_kernels)
 REGIONS.once_loaded(hidden.PACKAGES, hidden.detours_of_packages)
 
 _FOR_MEMORY: Final = (*storages.DETOURS, *module_calls.REGISTRATIONS)

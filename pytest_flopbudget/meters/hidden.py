@@ -13,6 +13,8 @@ from pytest_flopbudget.meters.traffic import tensors_in
 
 RUNTIME: Final = "torch._functorch._aot_autograd.runtime_wrappers"
 """The module that is loaded where anything was compiled with its backward."""
+KERNELS: Final = "torch._inductor.output_code"
+"""The module that is loaded where torch's own compiler has compiled anything."""
 PACKAGES: Final = "torch.export.pt2_archive._package"
 """The module that is loaded where there is a program that was compiled ahead of time."""
 _COMPILER: Final = "torch._inductor"
@@ -24,22 +26,34 @@ FUSED: Final = ("prim::oneDNNFusionGroup", "prim::TensorExprGroup", "prim::Fusio
 def _running(original: Callable[..., Any]) -> Callable[..., Any]:
     """Around what runs compiled code: in a region that is the backward of an earlier forward.
 
-    Of torch's own compiler only what it calls torch for is seen, such as products. Other backends
-    may run the operators one by one.
+    Backends may run the operators one by one, which are then seen.
     """
 
     def run(function: Any, args: Any, *rest: Any, **options: Any) -> Any:
         tensors = tensors_in(args)  # before it is called, as it may take them away
-        regions = REGIONS.here()
+        is_torchs = str(getattr(function, "__module__", "")).startswith(_COMPILER)
+        regions = [] if is_torchs else REGIONS.here()  # torch's own tells of itself
         before = [region.operators_here for region in regions]
         result = original(function, args, *rest, **options)
-        is_fused = str(getattr(function, "__module__", "")).startswith(_COMPILER)
         for region, operators in zip(regions, before, strict=True):
-            if is_fused or region.operators_here == operators:
+            if region.operators_here == operators:
                 region.note_hidden(COMPILED, tensors)
         return result
 
     return run
+
+
+def _fused(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Around what torch's own compiler has made: only what it calls torch for is seen."""
+
+    def call(graph: Any, args: Any) -> Any:
+        tensors = tensors_in(args)
+        result = original(graph, args)
+        for region in REGIONS.here():
+            region.note_hidden(COMPILED, tensors)
+        return result
+
+    return call
 
 
 def _loaded(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -105,6 +119,11 @@ DETOURS: Final = (_Scripts(),)
 def detours_of_runtime() -> tuple[Detour, ...]:
     """Those into what runs compiled code, once `RUNTIME` is loaded."""
     return those_there((sys.modules[RUNTIME], "call_func_at_runtime_with_args", _running))
+
+
+def detours_of_kernels() -> tuple[Detour, ...]:
+    """Those into what torch's own compiler has made, once `KERNELS` is loaded."""
+    return those_there((sys.modules[KERNELS].CompiledFxGraph, "__call__", _fused))
 
 
 def detours_of_packages() -> tuple[Detour, ...]:

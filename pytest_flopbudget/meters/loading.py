@@ -11,7 +11,7 @@ from typing import Any, cast
 
 
 class LoadingFinder(MetaPathFinder):
-    """Stands in `sys.meta_path` as long as a module is awaited, and hands it on to those after it.
+    """Stands first in `sys.meta_path`, and hands each module on to the finders after it.
 
     It stays between regions: to look through `sys.modules` each time is much of what a region
     around one short call costs.
@@ -23,18 +23,15 @@ class LoadingFinder(MetaPathFinder):
         self._loaded = loaded
 
     @property
-    def is_up(self) -> bool:
-        """Whether it hears of modules: others may have put an earlier list back."""
-        return self in sys.meta_path
+    def is_first(self) -> bool:
+        """Whether it hears of every module: others may come before it, or put back a list."""
+        return bool(sys.meta_path) and sys.meta_path[0] is self
 
-    def put_up(self) -> None:
-        """Hear of modules from now on."""
-        sys.meta_path.insert(0, self)
-
-    def take_down(self) -> None:
-        """Hear of no more."""
-        if self.is_up:
+    def put_first(self) -> None:
+        """Hear of every module from now on."""
+        while self in sys.meta_path:
             sys.meta_path.remove(self)
+        sys.meta_path.insert(0, self)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -15,6 +15,9 @@ _is_included: Final = torch._C._dispatch_tls_is_dispatch_key_included
 _depth: Final = torch._C._len_torch_dispatch_stack
 _at: Final = torch._C._get_dispatch_stack_at
 _PYTHON: Final = torch._C.DispatchKey.Python
+_is_excluded: Final = torch._C._dispatch_tls_is_dispatch_key_excluded
+_set_excluded: Final = torch._C._dispatch_tls_set_dispatch_key_excluded
+_VIEWS: Final = torch._C.DispatchKey.ADInplaceOrView
 
 
 class EagerMode(TorchDispatchMode):
@@ -96,3 +99,20 @@ def unheard() -> Iterator[None]:
             yield
         finally:
             _set_tracing_state(state)
+
+
+@contextmanager
+def views_noted() -> Iterator[None]:
+    """A block in which views are noted as such, as in `inference_mode` without a mode.
+
+    torch calls a mode with all that comes before modes turned off. There a view of a weight does
+    not know that the weight needs a gradient, which is what `linear` chooses its products by.
+    """
+    if not (torch.is_inference_mode_enabled() and _is_excluded(_VIEWS)):
+        yield
+        return
+    _set_excluded(_VIEWS, False)
+    try:
+        yield
+    finally:
+        _set_excluded(_VIEWS, True)

@@ -72,7 +72,12 @@ class Weights:
         self._packages: dict[tuple[int, str], weakref.ref[Any]] = {}
         self.labels: dict[int, _Whole] = {}
         """Whose a storage is, by the id of its Python object, which lives as long as itself."""
-        self._owners: dict[int, tuple[weakref.ref[Tensor], str]] = {}
+        self._owners: dict[int, tuple[weakref.ref[nn.Module], str]] = {}
+        """By the id of a parameter, the module that holds it, and its path.
+
+        No reference to the parameter itself: one that has any cannot be swapped for another, as
+        torch does when it converts some models.
+        """
         self._whole: dict[str, list[_Whole]] = {}
         """By root: what is yet to be added to the sums."""
         self._odd: set[str] = set()
@@ -128,12 +133,19 @@ class Weights:
         """The path of the module that owns a parameter, if a root does."""
         if self._expected:
             self._learn_expected()
-        ref, path = self._owners.get(id(parameter), (None, ""))
-        if ref is not None and ref() is parameter:
+        if (path := self._noted_owner(parameter)) is not None:
             return path
         storage = storage_of(parameter)
         site = None if storage is None else self.label(parameter, storage)
         return None if site is None else site[0]
+
+    def _noted_owner(self, parameter: Tensor) -> str | None:
+        known = self._owners.get(id(parameter))
+        module = None if known is None else known[0]()
+        if known is None or module is None:
+            return None
+        held = (*module._parameters.values(), *module._buffers.values())
+        return known[1] if any(tensor is parameter for tensor in held) else None
 
     def _learn_expected(self) -> None:
         for path, ref in list(self._expected.items()):
@@ -170,7 +182,7 @@ class Weights:
         if any(map(_may_have_packages, modules)):
             return False
         labels, has_graph = self.labels, _has_graph()
-        for site, tensor in _tensors(modules):
+        for module, site, tensor in _tensors(modules):
             if type(tensor) not in PLAIN:
                 return False
             is_trained = tensor.requires_grad
@@ -191,18 +203,17 @@ class Weights:
                 # Unknown, or at the address of another one, which is gone.
                 labels[id(storage)] = entry
             if is_trained and has_graph:
-                self._note_owner(tensor, site[0])
+                self._note_owner(module, tensor, site[0])
         return True
 
-    def _note_owner(self, tensor: Tensor, path: str) -> None:
-        known = self._owners.get(id(tensor))
-        if known is None or known[0]() is not tensor:
-            self._owners[id(tensor)] = (weakref.ref(tensor), path)
+    def _note_owner(self, module: nn.Module, tensor: Tensor, path: str) -> None:
+        if self._noted_owner(tensor) is None:
+            self._owners[id(tensor)] = (weakref.ref(module), path)
 
     def _learn_odd(self, modules: _Modules) -> None:
         """Note whose each storage is where not all tensors are plain."""
-        for site, tensor in _owned(modules):
-            self._note_owner(tensor, site[0])
+        for module, site, tensor in _owned(modules):
+            self._note_owner(module, tensor, site[0])
             for part in _parts(tensor):
                 storage = storage_of(part)
                 if storage is None:
@@ -224,7 +235,7 @@ class Weights:
     def _count(self, path: str, root: nn.Module) -> None:
         """Count the parameters and buffers of a root module, those seen before left out."""
         modules = _modules(path, root)
-        for site, tensor in _owned(modules):
+        for _, site, tensor in _owned(modules):
             with _disable_current_modes():
                 self._count_tensor(site, tensor)
         for site, package in _packages(modules):
@@ -273,25 +284,25 @@ def _parts(tensor: Tensor) -> list[Tensor]:
         return parts_of(tensor)
 
 
-def _tensors(modules: _Modules) -> Iterator[tuple[Site, Tensor]]:
-    """Every parameter and buffer, each with its owner's dotted path."""
+def _tensors(modules: _Modules) -> Iterator[tuple[nn.Module, Site, Tensor]]:
+    """Every parameter and buffer, each with its owner and that one's dotted path."""
     for full, module in modules:
         for kind, tensors in ((PARAMETER, module._parameters), (BUFFER, module._buffers)):
             if tensors:
                 site = full, kind
                 for tensor in tensors.values():
                     if tensor is not None:
-                        yield site, tensor
+                        yield module, site, tensor
 
 
-def _owned(modules: _Modules) -> Iterator[tuple[Site, Tensor]]:
+def _owned(modules: _Modules) -> Iterator[tuple[nn.Module, Site, Tensor]]:
     """The same with lazy ones that have no shape yet left out.
 
     Inside a transform such as vmap the tensor that the transform works on stands for its slice.
     """
-    for site, tensor in _tensors(modules):
+    for module, site, tensor in _tensors(modules):
         if not nn.parameter.is_lazy(tensor):
-            yield site, _unwrapped(tensor)
+            yield module, site, _unwrapped(tensor)
 
 
 def _has_channels_last(tensor: Tensor) -> bool:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch._dynamo.backends.common import aot_autograd
+from torch._inductor.output_code import CompiledFxGraph
 from torch.export.pt2_archive._package import AOTICompiledModel
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import _disable_current_modes
@@ -113,6 +114,28 @@ def test_backward_of_torchs_own_compiler_is_reported_though_its_products_are_see
         loss.backward()
     assert counter.macs == 3 * 4 * 2
     assert [name for name, *_ in _names(counter)] == [COMPILED]
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_what_torchs_own_compiler_made_is_reported_whoever_calls_it(memory):
+    graph = object.__new__(CompiledFxGraph)
+    vars(graph).update(_compile_context=None, fx_kwargs={}, compiled_fn_runner=None)
+    graph.current_callable = lambda args: [torch.from_numpy(args.pop().numpy() * 2)]
+    with FlopCounter(memory=memory) as counter:
+        (result,) = graph([X])
+    assert torch.equal(result, 2 * X)
+    assert _names(counter) == [(COMPILED, 1, ("f32[3,4]",))]
+
+
+@pytest.mark.slow  # torch's compiler calls a C++ compiler, which takes its time
+@pytest.mark.filterwarnings("ignore")  # the compiler uses what torch means to replace
+def test_function_that_torch_compiled_ahead_of_time_is_reported():
+    with torch.no_grad():
+        function = torch.compile(lambda x: (x * 2 + 1).relu(), fullgraph=True)
+        compiled = function.aot_compile(((X,), {}))
+        with FlopCounter() as counter:
+            compiled(X)
+    assert _names(counter) == [(COMPILED, 1, ("f32[3,4]",))]
 
 
 class _Loader:

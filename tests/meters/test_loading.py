@@ -8,6 +8,8 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Iterator
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
 from typing import Any
 
 import pytest
@@ -83,17 +85,62 @@ def test_module_is_loaded_as_ever() -> None:
     assert heard.__spec__.origin == plain.__spec__.origin
 
 
-def test_finder_stands_there_until_nothing_is_awaited() -> None:
+def test_finder_stands_there_once_and_first() -> None:
     before, regions = list(sys.meta_path), _awaiting()
     assert sys.meta_path == before  # the first region puts it there
     for _ in range(2):
         regions.enter("region")
         regions.leave("region")
         assert sys.meta_path[1:] == before
-    _load()
+    ours = sys.meta_path[0]
+    sys.meta_path.insert(0, before[0])
     regions.enter("region")
-    assert sys.meta_path == before
     regions.leave("region")
+    assert sys.meta_path == [ours, before[0], *before]
+
+
+class _Own(MetaPathFinder):
+    """A finder that answers by itself, as it knows where things are."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        return PathFinder.find_spec(fullname, path) if fullname == NAME else None
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_what_a_finder_before_ours_has_loaded_is_taken_in_by_the_next_region(is_open: bool) -> None:
+    regions = _awaiting()
+    regions.enter("region")
+    if not is_open:
+        regions.leave("region")
+    sys.meta_path.insert(0, _Own())
+    module = _load()
+    if is_open:
+        regions.leave("region")
+    regions.enter("region")
+    assert module.attribute == "ours for theirs"
+    regions.leave("region")
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize("is_reloaded", [False, True])
+def test_module_that_is_loaded_anew_is_taken_in_again(is_open: bool, is_reloaded: bool) -> None:
+    regions = _awaiting()
+    module = _load()
+    for _ in range(2):
+        regions.enter("region")
+        if not is_open:
+            regions.leave("region")
+        if is_reloaded:
+            importlib.reload(module)
+        else:
+            del sys.modules[NAME]
+            module = _load()
+        if not is_open:
+            assert module.attribute == "theirs"
+            regions.enter("region")
+        assert module.attribute == "ours for theirs"
+        regions.leave("region")
+        assert module.attribute == "theirs"
 
 
 def test_who_puts_the_finders_of_before_back_loses_nothing() -> None:

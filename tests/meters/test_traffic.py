@@ -373,3 +373,19 @@ def test_backward_of_the_likelihood_does_not_read_it_again(shape, targets):
     # The gradient of the loss, the targets and the sum of their weights; the gradient is written.
     read = F32 + target.numel() * I64 + F32
     assert counter.by_operator[name].bytes_moved == read + x.numel() * F32
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_linear_of_what_is_not_in_one_piece_copies_it_in_every_mode(mode, has_bias):
+    # A weight that needs a gradient makes torch copy the input, and compute one product.
+    model = nn.Linear(4, 5, bias=has_bias)
+    x = torch.rand(2, 4, 300).transpose(1, 2)
+    with mode(), FlopCounter() as counter:
+        model(x)
+    sizes = [2 * 300 * 4 * F32, 4 * 5 * F32, 2 * 300 * 5 * F32]
+    given, weight, result = sizes
+    copy, product = 2 * given, given + weight + result
+    bias = 2 * result + 5 * F32 if has_bias else 0
+    assert counter.by_operator["aten.clone"].bytes_moved == copy
+    assert counter.bytes_moved == copy + product + bias

@@ -472,3 +472,21 @@ def test_distributed_weights_take_the_bytes_of_the_part_that_is_here():
         assert _sizes(holder) == (60, 60, 15 * F32)
     finally:
         distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_parameters_may_be_swapped_in_a_region_and_after_it(memory):
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        model = nn.Linear(4, 3)
+        with FlopCounter(memory=memory) as counter:
+            model(torch.ones(2, 4)).sum().backward()
+            model.zero_grad()
+            model.double()
+            model.load_state_dict(model.state_dict())
+        model.float()
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+    assert model.weight.dtype == torch.float32
+    # The product of the forward, and that of the gradient of the weight.
+    assert counter.macs == 2 * (2 * 4 * 3)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pytest_flopbudget.meters import higher_order, nested, opaque
-from pytest_flopbudget.meters.booking import Books, Operator, Place, Row
+from pytest_flopbudget.meters.booking import STRIDED, Books, Operator, Place, Row
 from pytest_flopbudget.meters.call_stack import CallStack
 from pytest_flopbudget.meters.handlers import Handler, booker, counted, viewed
 from pytest_flopbudget.meters.modes import EagerMode, unheard, views_noted
@@ -104,11 +104,16 @@ class CountingMode(EagerMode):
 
     def _take_apart(self, operator: Operator, count: Handler, args: Any, kwargs: Any) -> Any:
         """Run the kernel that is composed of other operators, which then come here."""
-        is_nested = any(tensor.is_nested for tensor in tensors_in(args))
+        tensors = tensors_in(args)
+        is_nested = any(tensor.is_nested for tensor in tensors)
         key = operator.plan.nested_parts_key if is_nested else operator.plan.parts_key
         if key is None:
             return count(args, kwargs)
-        with self, views_noted():
+        asks_for_gradients = operator.plan.name == "aten.linear" and not is_nested
+        if asks_for_gradients and all(tensor.layout is STRIDED for tensor in tensors):
+            with self, views_noted():
+                return operator.func._op_dk(key, *args, **kwargs)
+        with self:
             return operator.func._op_dk(key, *args, **kwargs)
 
     def _look_inside(self, operator: Operator, count: Handler, args: Any, kwargs: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
@@ -87,8 +86,8 @@ class Regions:
         self._late: dict[str, Callable[[], Iterable[Detour]]] = {}
         self._loaded: list[str] = []
         """Those of them that have been loaded since the last region, and are to be taken in."""
-        self._taken: dict[str, weakref.ref[Any]] = {}
-        """Those of them that were; each may be loaded anew."""
+        self._taken: dict[str, Any] = {}
+        """Those of them that were, by name; each may be loaded anew."""
         self._finder = LoadingFinder(self._late, self._has_loaded)
         self._lock = threading.RLock()
 
@@ -153,6 +152,7 @@ class Regions:
         self._more.clear()
 
     def _begin_to_hear(self) -> None:
+        """Hear of what is loaded from now on, and of what has been."""
         self._loaded += [name for name in self._late if name in sys.modules]
         self._finder.put_first()
         # And what another thread has loaded between the two.
@@ -181,15 +181,17 @@ class Regions:
         if not self._is_new(name):
             return
         known = [detour.place for detour in self._detours if isinstance(detour, Detour)]
-        new = [detour for detour in self._late[name]() if detour.place not in known]
-        self._detours += new
-        self._taken[name] = weakref.ref(sys.modules[name])
+        try:
+            made = tuple(self._late[name]())
+        except AttributeError:  # what stands for the module in somebody's test, with less in it
+            made = ()
+        self._detours += [detour for detour in made if detour.place not in known]
+        self._taken[name] = sys.modules[name]
 
     def _is_new(self, name: str) -> bool:
         """Whether there is such a module, and it is another one than was taken in."""
         module = sys.modules.get(name)
-        taken = self._taken.get(name)
-        return module is not None and (taken is None or taken() is not module)
+        return module is not None and module is not self._taken.get(name)
 
 
 def _is_loaded(name: str) -> bool:

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+import torch._inductor.debug  # what the compiler made looks at it
 from torch import nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._inductor.output_code import CompiledFxGraph

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from importlib.abc import MetaPathFinder
 from importlib.machinery import PathFinder
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,7 +34,13 @@ def _module(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def _awaiting() -> Regions:
     regions = Regions()
-    regions.once_loaded(NAME, lambda: [Detour(sys.modules[NAME], "attribute", _ours)])
+
+    def make() -> list[Detour]:
+        module = sys.modules[NAME]
+        assert module.attribute
+        return [Detour(module, "attribute", _ours)]
+
+    regions.once_loaded(NAME, make)
     return regions
 
 
@@ -229,6 +236,18 @@ def test_module_that_is_kept_from_being_imported_is_none() -> None:
     regions.leave("region")
     del sys.modules[NAME]
     _load()
+    regions.enter("region")
+    assert _load().attribute == "ours for theirs"
+    regions.leave("region")
+
+
+def test_what_stands_for_a_module_may_have_less_in_it() -> None:
+    regions = _awaiting()
+    modules: dict[str, Any] = sys.modules
+    modules[NAME] = SimpleNamespace()
+    regions.enter("region")
+    regions.leave("region")
+    del sys.modules[NAME]
     regions.enter("region")
     assert _load().attribute == "ours for theirs"
     regions.leave("region")

@@ -199,6 +199,7 @@ print(torch._C.ScriptMethod.__call__ == call)
 """
 
 
+# Torch for some processors is built without oneDNN: there nothing is fused, and nothing hidden.
 @pytest.mark.skipif(not HAS_ONEDNN, reason="this build of torch has no oneDNN, which fuses here")
 def test_what_onednn_fuses_in_a_script_is_reported():
     linear = 3 * 8 * 8 * 2

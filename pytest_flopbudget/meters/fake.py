@@ -15,46 +15,31 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopbudget.core.errors import MeasureError
+from pytest_flopbudget.meters.cpu_results import as_on_cpu
 from pytest_flopbudget.meters.standins import StandIns, are_lengths
 from pytest_flopbudget.meters.unfakeable import explained
 
 _FAKE: Final = torch._C._TorchDispatchModeKey.FAKE
 _PACK: Final = torch.ops.aten._pack_padded_sequence.default
-_MASKED: Final = {torch.ops.aten.native_batch_norm_backward.default: 9}
-"""Backwards whose kernels for meta tensors ignore their mask, and the mask's position."""
 
 
 @functools.cache
 def _own_mode() -> FakeTensorMode:
     """The one mode of the process, so that fake tensors of two blocks can meet."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    dispatch, may_turn_const = mode._dispatch_impl, mode.may_turn_const
+    dispatch, may_turn_const = mode.dispatch, mode.may_turn_const
 
-    def corrected(func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+    def corrected(func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is _PACK and (lengths := _values_of(args[1])) is not None:
             return _packed(mode, args[0], lengths, is_batch_first=args[2])
-        if func not in mode.lift_fns and not kwargs and _are_real_lists(args):
-            with _disable_current_modes():
-                return func(*args)
-        return _without_unasked(func, args, dispatch(func, types, args, kwargs))
+        return as_on_cpu(func, args, lambda: dispatch(func, types, args, kwargs or {}))
 
     # On this one object: higher-order operators know FakeTensorMode by its exact class.
-    mode._dispatch_impl = corrected  # type: ignore[method-assign]  # as said above
+    mode.dispatch = corrected  # type: ignore[method-assign]  # as said above
     mode.may_turn_const = (  # type: ignore[method-assign]  # the same
         lambda t: may_turn_const(t) or are_lengths(t)
     )
     return mode
-
-
-def _without_unasked(func: Any, args: Any, result: Any) -> Any:
-    """The result of a backward without the gradients that its mask leaves out.
-
-    The kernels for meta tensors give some of them all the same; those of the CPU do not.
-    """
-    if not isinstance(result, tuple) or func not in _MASKED:
-        return result
-    mask = args[_MASKED[func]]
-    return tuple(made if is_wanted else None for made, is_wanted in zip(result, mask, strict=True))
 
 
 _ENTERED: Final = [0]
@@ -73,15 +58,6 @@ def active_mode() -> FakeTensorMode | None:
     return mode
 
 
-def _are_real_lists(args: Any) -> bool:
-    """Whether all tensors are real: short lists of whole numbers, or single numbers."""
-    tensors = [leaf for leaf in pytree.arg_tree_leaves(*args) if isinstance(leaf, Tensor)]
-    return bool(tensors) and all(
-        type(tensor) is Tensor and (tensor.numel() == 1 or are_lengths(tensor))
-        for tensor in tensors
-    )
-
-
 def _values_of(tensor: Tensor) -> Tensor | None:
     """A real tensor with the values, where they are known."""
     return tensor.constant if isinstance(tensor, FakeTensor) else tensor
@@ -89,17 +65,15 @@ def _values_of(tensor: Tensor) -> Tensor | None:
 
 def _packed(
     mode: FakeTensorMode, padded: FakeTensor, lengths: Tensor, *, is_batch_first: bool
-) -> tuple[FakeTensor, Tensor]:
-    """A packed sequence, whose sizes follow from lengths that are known.
-
-    The sizes of its batches are real: recurrent layers read them without asking anyone.
-    """
+) -> tuple[FakeTensor, FakeTensor]:
+    """A packed sequence, whose sizes follow from lengths that are known."""
     with _disable_current_modes():
         _, batches = _PACK(torch.empty(*padded.shape[:2], 1), lengths, is_batch_first)
         sizes = (int(batches.sum()), *padded.shape[2:])
         made = torch.empty(sizes, dtype=padded.dtype, device="meta")
-    data = mode.fake_tensor_converter.from_meta_and_device(mode, made, padded.device)
-    return data, batches
+    converter = mode.fake_tensor_converter
+    data = converter.from_meta_and_device(mode, made, padded.device)
+    return data, converter.from_real_tensor(mode, batches, make_constant=True)
 
 
 @contextmanager

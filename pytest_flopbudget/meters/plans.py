@@ -236,7 +236,7 @@ _COMPUTE_THEMSELVES: Final = (
     "aten::fbgemm_",
     "aten::_saturate_weight_to_fp16",
 )
-"""Composites that call no operator for their work: their formulas stand, where they are seen."""
+"""Composites that call no operator for their work, and stand for it where they are seen."""
 _REAL_OF_COMPLEX: Final = frozenset({"aten::abs", "aten::angle"})
 """Element-wise operators whose real result may come of complex numbers, at another cost."""
 _WRAPPED: Final = re.compile(r"^(Optional\[|List\[)*")
@@ -401,7 +401,7 @@ def _road(  # noqa: PLR0911 - one return for each road
         return Road.COUNT
     if name in _VIEWS_BY_HAND or _functional_in(name, _NO_LAUNCH):
         return Road.VIEW
-    if is_free(name):
+    if is_free(name) and (not is_composite or name.startswith(_COMPUTE_THEMSELVES)):
         return Road.FREE
     if name in _LOOKED_INSIDE:
         return Road.LOOK_INSIDE

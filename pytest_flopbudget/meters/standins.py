@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
@@ -18,6 +19,7 @@ from torch.utils._foreach_utils import _foreach_supported_types
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopbudget.meters.modes import EagerMode
+from pytest_flopbudget.meters.plans import has_kernel
 from pytest_flopbudget.meters.storages import PLAIN
 from pytest_flopbudget.meters.unfakeable import NO_CUDA, UnfakeableError, quiet
 from pytest_flopbudget.meters.weights import ORIGINALS
@@ -28,6 +30,8 @@ _LONGEST_CONSTANT: Final = 1024
 """Elements of a list of numbers whose values are kept."""
 _WHOLE: Final = frozenset({torch.int64, torch.int32})
 _ITEM: Final = torch.ops.aten._local_scalar_dense.default
+_COMPOSITE: Final = torch._C.DispatchKey.CompositeImplicitAutograd
+_PACK: Final = torch.ops.aten._pack_padded_sequence.default
 _RAMP: Final = torch.ops.aten.linspace.default
 _LIFTS: Final = frozenset(
     {torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default}
@@ -58,6 +62,8 @@ class StandIns(EagerMode):
         self._modules: dict[int, _Module] = {}
         self._optimizers: dict[int, _Optimizer] = {}
         self._handles: list[Any] = []
+        self._has_lists = False
+        """Whether the operator that is being given stand-ins takes a list of whole numbers."""
 
     def __enter__(self) -> StandIns:
         if not self._handles:
@@ -95,12 +101,10 @@ class StandIns(EagerMode):
             return args[0].device  # two calls in three; nothing below would answer otherwise
         if not all(issubclass(cls, _OURS) for cls in types):
             return NotImplemented  # a wrapper, which calls operators on what it wraps
-        node = _current_node()
-        if node is not None and node._sequence_nr() == _ACCUMULATE:
-            variable = node.variable
-            if not isinstance(variable, FakeTensor) and id(variable) not in self._gradients:
-                self._gradients[id(variable)] = (variable, variable.grad)
+        self._note_gradient()
         kwargs = kwargs or {}
+        given = args, kwargs
+        self._has_lists = func is _PACK
         if func not in _LIFTS:
             args = self._faked(args, func)
             if kwargs:
@@ -108,10 +112,34 @@ class StandIns(EagerMode):
                 kwargs = dict(zip(names, self._faked(tuple(kwargs.values()), func), strict=True))
                 if kwargs.get("device") is not None:
                     _refuse_foreign(torch.device(kwargs["device"]))
+        has_lists = self._has_lists
+        if has_lists and has_kernel(func, _COMPOSITE):
+            with self._heard_again():  # it may read a list without asking anyone
+                return func._op_dk(_COMPOSITE, *given[0], **given[1])
         result = func(*args, **kwargs)
+        if has_lists:
+            return pytree.tree_map_only(FakeTensor, self._real_list, result)
         if func is _RAMP and isinstance(result, FakeTensor):
             self._keep_values(result, func, args, kwargs)
+        _refuse_sparse(result)
         return result
+
+    def _note_gradient(self) -> None:
+        """Have the gradient of a real variable, which is about to be summed up, put back."""
+        node = _current_node()
+        if node is not None and node._sequence_nr() == _ACCUMULATE:
+            variable = node.variable
+            if not isinstance(variable, FakeTensor) and id(variable) not in self._gradients:
+                self._gradients[id(variable)] = (variable, variable.grad)
+
+    @contextmanager
+    def _heard_again(self) -> Iterator[None]:
+        """A block in which the parts of an operator that came here come here too."""
+        super().__enter__()
+        try:
+            yield
+        finally:
+            super().__exit__(None, None, None)
 
     def _keep_values(self, made: FakeTensor, func: Any, args: Any, kwargs: Any) -> None:
         """Keep the values of a short ramp of numbers.
@@ -179,29 +207,40 @@ class StandIns(EagerMode):
                     "changes the sizes of a real tensor in place, while fake tensors are "
                     "measured; pass it as an argument of the measured call"
                 )
-            return tensor if self._is_known(tensor, func) else self._fake_of(tensor)
-        if tensor.layout is not torch.strided:
-            raise UnfakeableError(
-                f"uses a fake tensor of layout {tensor.layout}, whose cost depends on how "
-                "many elements it holds, which a fake one does not know; measure without "
-                "fake"
-            )
+            if func is _ITEM and self._known(tensor) is None:
+                return tensor  # its value, which nothing has changed yet
+            if are_lengths(tensor):
+                self._has_lists |= isinstance(func, OpOverload) and not func._schema.is_mutable
+            return self._fake_of(tensor)
+        _refuse_sparse(tensor)
         return tensor
 
-    def _is_known(self, real: Tensor, func: Any) -> bool:
-        """Whether the operator takes a real tensor's values, which nothing has changed yet."""
+    def _real_list(self, made: FakeTensor) -> Tensor:
+        """A real list, whose stand-in this is, in place of one that was worked out from others.
+
+        Kernels read such a list without asking anyone, as recurrent layers do with their batches.
+        """
+        if made.constant is None or not are_lengths(made):
+            return made
+        with _disable_current_modes():
+            real = made.constant.detach()
+        self._keep(real, made)
+        return real
+
+    def _known(self, real: Tensor) -> FakeTensor | None:
+        """The stand-in that a real tensor has."""
         known = self._fakes.get(id(real))
-        if known is not None and known[0]() is real:
-            return False
-        if func is _ITEM:
-            return True
-        return are_lengths(real) and isinstance(func, OpOverload) and not func._schema.is_mutable
+        return known[1] if known is not None and known[0]() is real else None
+
+    def _keep(self, real: Tensor, made: FakeTensor) -> None:
+        key = id(real)
+        forget: Callable[[object], object] = lambda _ref: self._fakes.pop(key, None)  # noqa: E731 - made and used here
+        self._fakes[key] = (weakref.ref(real, forget), made)
 
     def _fake_of(self, real: Tensor) -> FakeTensor:
-        key = id(real)
-        known = self._fakes.get(key)
-        if known is not None and known[0]() is real:
-            return known[1]
+        known = self._known(real)
+        if known is not None:
+            return known
         if real.layout is not torch.strided:
             raise UnfakeableError(
                 f"uses a tensor of layout {real.layout}, which a fake one cannot stand for; "
@@ -211,15 +250,18 @@ class StandIns(EagerMode):
         with _disable_current_modes():  # making a stand-in is no work of the code's
             if _is_number(real) or are_lengths(real):
                 # Code reads such values: an optimiser its step, a recurrent layer its batches.
-                number = real.detach().clone()
+                with torch.inference_mode(mode=False):  # views of it are views also in there
+                    number = real.detach().clone()
                 made = converter.from_real_tensor(self._mode, number, make_constant=True)
             else:
                 # Its graph, if it has one, lies above the operators and stays the real one's.
                 plain = real if real.grad_fn is None else real.detach()
                 made = converter.from_real_tensor(self._mode, plain)
+            _hold_as_much(made, real)
+            if isinstance(made.grad, FakeTensor) and real.grad is not None:
+                _hold_as_much(made.grad, real.grad)
         ORIGINALS[made] = weakref.ref(real)
-        forget: Callable[[object], object] = lambda _ref: self._fakes.pop(key, None)  # noqa: E731 - made and used here
-        self._fakes[key] = (weakref.ref(real, forget), made)
+        self._keep(real, made)
         return made
 
 
@@ -274,10 +316,26 @@ def are_lengths(tensor: Tensor) -> bool:
     )
 
 
+def _refuse_sparse(value: Any) -> None:
+    """Refuse a fake tensor of another layout than the plain one."""
+    if isinstance(value, FakeTensor) and value.layout is not torch.strided:
+        raise UnfakeableError(
+            f"uses a fake tensor of layout {value.layout}, whose cost depends on how many "
+            "elements it holds, which a fake one does not know; measure without fake"
+        )
+
+
 def _refuse_foreign(device: torch.device) -> None:
     if device.type == "cuda" and not torch.backends.cuda.is_built():
         # torch aborts the whole process at the first gradient of such a tensor.
         raise UnfakeableError(NO_CUDA)
+
+
+def _hold_as_much(made: FakeTensor, real: Tensor) -> None:
+    """Give a stand-in's storage the bytes of the real one's, which may be more than it shows."""
+    storage, nbytes = made.untyped_storage(), real.untyped_storage().nbytes()
+    if storage.nbytes() < nbytes:
+        storage.resize_(nbytes)
 
 
 def _is_argument(leaf: Any) -> bool:

@@ -389,3 +389,19 @@ def test_linear_of_what_is_not_in_one_piece_copies_it_in_every_mode(mode, has_bi
     bias = 2 * result + 5 * F32 if has_bias else 0
     assert counter.by_operator["aten.clone"].bytes_moved == copy
     assert counter.bytes_moved == copy + product + bias
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_what_is_made_of_others_moves_their_bytes_in_every_mode(mode):
+    x, mask = torch.rand(10), torch.arange(10) > 4
+    with mode(), FlopCounter() as counter:
+        torch.where(mask, 1.0, x)
+    # The number is written as a tensor and read from there; what is picked is written.
+    assert counter.bytes_moved == F32 + (10 + F32 + 10 * F32) + 10 * F32
+    assert counter.activation_memory == F32 + 10 * F32
+    with mode(), FlopCounter() as counter:
+        torch.conj_physical(x)
+    assert counter.bytes_moved == 0  # it is real, and is given back
+    with mode(), FlopCounter() as counter:
+        x.repeat_interleave(3)
+    assert counter.bytes_moved == 10 * F32 + 30 * F32

@@ -1,0 +1,255 @@
+"""Fake tensors have the bytes of what kernels of the CPU return, also where torch's have not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from pytest_flopbudget import measure
+from pytest_flopbudget.core.errors import MeasureError
+
+from .llama import METRICS
+
+MODES = [torch.no_grad, torch.inference_mode, torch.enable_grad]
+FLOAT, WHOLE = 4, 8
+
+
+def _spent(fn, args, *, fake, train):
+    m = measure(fn, *args, fake=fake, train=train)
+    operators = {(mod.path, row.operator): row for mod in m.modules for row in mod.operators}
+    rows = {at: (row.calls, row.counts) for at, row in operators.items()}
+    return {name: getattr(m, name) for name in METRICS}, m.uncounted, rows
+
+
+def _check(make, context, *, train=False):
+    # Twice: torch keeps what an operator on fake tensors gave, but for the size of its storage.
+    for _ in range(2):
+        with context():
+            real = _spent(*make(), fake=False, train=train)
+            assert _spent(*make(), fake=True, train=train) == real
+
+
+def g(*sizes):
+    return torch.randn(sizes, requires_grad=True)
+
+
+LOSSES = {
+    "mse": functional.mse_loss,
+    "smooth l1": functional.smooth_l1_loss,
+    "soft margin": functional.soft_margin_loss,
+    "huber": functional.huber_loss,
+    "l1": functional.l1_loss,
+    "binary cross-entropy": lambda x, y, reduction: functional.binary_cross_entropy(
+        x.sigmoid(), y, reduction=reduction
+    ),
+    "cross-entropy, label smoothing": lambda x, _, reduction: functional.cross_entropy(
+        x, torch.tensor([1, 0, 2]), label_smoothing=0.1, reduction=reduction
+    ),
+}
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_hold_what_they_hold_on_the_cpu(loss, reduction):
+    def make():
+        return (lambda x, y: LOSSES[loss](x, y, reduction=reduction)), (g(3, 5), torch.ones(3, 5))
+
+    for context in MODES:
+        _check(make, context)
+    _check(make, torch.enable_grad, train=True)
+
+
+@pytest.mark.parametrize("fake", [False, True])
+def test_mean_of_a_loss_keeps_the_buffer_of_its_elements(fake):
+    m = measure(functional.mse_loss, torch.rand(100), torch.rand(100), fake=fake)
+    assert m.peak_memory == 3 * 100 * FLOAT  # both operands, and the buffer
+    assert m.activation_memory == 100 * FLOAT
+
+
+@pytest.mark.parametrize("fake", [False, True])
+def test_gradient_of_patches_keeps_the_buffer_of_the_patches(fake):
+    x = torch.rand(2, 3, 9, 9, requires_grad=True)
+    m = measure(nn.Unfold((2, 3)), x, fake=fake, train=True)
+    image, patches = 2 * 3 * 81 * FLOAT, 2 * (3 * 2 * 3) * (8 * 7) * FLOAT
+    # The input, the patches, their sum, its gradient, and the image's in a buffer like the patches.
+    assert m.peak_memory == image + patches + 2 * FLOAT + max(image, patches)
+
+
+WINDOWS = {
+    "fold": lambda: (nn.Fold((4, 5), (2, 2)), (g(1, 12, 12),)),
+    "fold without batch": lambda: (nn.Fold((4, 5), (2, 2)), (g(12, 12),)),
+    "unfold": lambda: (nn.Unfold((2, 3)), (g(2, 3, 9, 9),)),
+    "unfold, strided": lambda: (nn.Unfold((2, 3), stride=4), (g(2, 3, 9, 9),)),
+    "unfold without batch": lambda: (nn.Unfold(3, stride=3), (g(3, 9, 9),)),
+}
+
+
+@pytest.mark.parametrize("case", WINDOWS)
+def test_windows_hold_what_they_hold_on_the_cpu(case):
+    for context in MODES:
+        _check(WINDOWS[case], context)
+    _check(WINDOWS[case], torch.enable_grad, train=True)
+
+
+@pytest.mark.parametrize("fake", [False, True])
+def test_real_tensor_in_a_larger_storage_counts_the_whole_of_it(fake):
+    x = torch.empty(100)[:10]
+    x.grad = torch.empty(50).set_(torch.empty(50).untyped_storage(), 0, (10,))
+    m = measure(lambda: x.grad + x, fake=fake)
+    assert m.peak_memory == (100 + 50 + 10) * FLOAT
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("has_end", [False, True])
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+@pytest.mark.parametrize("padding", [None, 1])
+def test_bags_hold_what_they_hold_on_the_cpu(mode, has_end, padding, dtype):
+    offsets = torch.tensor([0, 3, 9, 12][: 4 if has_end else 3])
+    picked = torch.randint(20, (12,))
+
+    def make():
+        bags = nn.EmbeddingBag(
+            20, 6, mode=mode, include_last_offset=has_end, padding_idx=padding, dtype=dtype
+        )
+        return bags, (picked, offsets)
+
+    for context in MODES:
+        _check(make, context)
+    _check(make, torch.enable_grad, train=True)
+
+
+@pytest.mark.parametrize("fake", [False, True])
+def test_bags_keep_room_for_a_size_by_offset_and_a_maximum_by_bag(fake):
+    bags = nn.EmbeddingBag(20, 6, mode="sum", include_last_offset=True)
+    with torch.no_grad():
+        m = measure(bags, torch.arange(12), torch.tensor([0, 3, 9, 12]), fake=fake)
+    table, sums = 20 * 6 * FLOAT, 3 * 6 * FLOAT
+    assert m.activation_memory == sums + (4 + 3) * WHOLE
+    assert m.peak_memory == table + (12 + 4) * WHOLE + m.activation_memory
+
+
+def test_weighted_bags_hold_what_they_hold_on_the_cpu():
+    weights = torch.rand(4, 3)
+
+    def make():
+        return nn.EmbeddingBag(20, 6, mode="sum"), (torch.ones(4, 3, dtype=torch.long),)
+
+    def weighted():
+        bags, args = make()
+        return (lambda x: bags(x, per_sample_weights=weights)), args
+
+    for context in MODES:
+        _check(weighted, context)
+
+
+NORMS = {
+    "layer": lambda: nn.LayerNorm([5, 6]),
+    "layer, no weights": lambda: nn.LayerNorm([5, 6], elementwise_affine=False),
+    "group": lambda: nn.GroupNorm(2, 4),
+    "batch": lambda: nn.BatchNorm2d(4),
+    "batch, no weights": lambda: nn.BatchNorm2d(4, affine=False),
+    "batch, no statistics": lambda: nn.BatchNorm2d(4, track_running_stats=False),
+    "instance": lambda: nn.InstanceNorm2d(4, affine=True, track_running_stats=True),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("is_training", [False, True])
+@pytest.mark.parametrize("norm", NORMS)
+def test_norms_of_another_dtype_than_their_weights_cost_what_real_ones_do(norm, is_training, dtype):
+    def make():
+        x = torch.randn(2, 4, 5, 6, dtype=dtype, requires_grad=True)
+        return NORMS[norm]().train(is_training), (x,)
+
+    for context in MODES:
+        _check(make, context)
+    _check(make, torch.enable_grad, train=True)
+
+
+@pytest.mark.parametrize("fake", [False, True])
+def test_statistics_of_a_norm_with_float32_weights_are_in_float32(fake):
+    x = torch.rand(4, 8, dtype=torch.bfloat16)
+    with torch.no_grad():
+        m = measure(nn.LayerNorm(8), x, fake=fake)
+    assert m.activation_memory == 4 * 8 * 2 + 2 * 4 * FLOAT  # the result; mean, deviation by row
+    assert m.peak_memory == 4 * 8 * 2 + 2 * 8 * FLOAT + m.activation_memory
+
+
+OFFSETS = torch.tensor([3, 8], dtype=torch.int32)
+GROUPS = {
+    "batched": ((2, 4, 8), (2, 8, 16), None),
+    "rows in groups": ((8, 16), (2, 16, 24), OFFSETS),
+    "columns in groups": ((2, 4, 16), (16, 8), OFFSETS),
+    "sums in groups": ((16, 8), (8, 16), OFFSETS),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("groups", GROUPS)
+def test_products_of_groups_are_fake_in_every_dtype(groups, dtype):
+    one, other, ends = GROUPS[groups]
+
+    def make():
+        args = (torch.ones(one, dtype=dtype), torch.ones(other, dtype=dtype))
+        return (lambda a, b: torch._grouped_mm(a, b, offs=ends)), args
+
+    for context in MODES:
+        _check(make, context)
+
+
+def test_unpooled_channels_stay_last():
+    def make():
+        x = torch.rand(2, 3, 6, 6).to(memory_format=torch.channels_last)
+        pool = nn.MaxPool2d(2, return_indices=True)
+        return (lambda x: functional.max_unpool2d(*pool(x), 2).contiguous()), (x,)
+
+    for context in MODES:
+        _check(make, context)
+
+
+LISTS = {
+    "compared": lambda j: (j > 3).sum(),
+    "stacked": lambda j: torch.stack([j, j]).float(),
+    "cut": lambda j: j.cumsum(0)[3:] + 1,
+    "cleared": lambda j: j.clone().zero_(),
+    "viewed": lambda j: j.view(10, 10).sum(0),
+    "split at": lambda j: torch.tensor_split(torch.rand(200), j[1:50].cumsum(0)[:10]),
+    "sorted": lambda j: torch.rand(100)[j.sort(descending=True)[1]],
+    "target": lambda j: functional.cross_entropy(torch.rand(100, 100), j),
+}
+
+
+@pytest.mark.parametrize("context", MODES)
+@pytest.mark.parametrize("case", LISTS)
+def test_lists_of_whole_numbers_count_once(case, context):
+    numbers = torch.arange(100)
+    _check(lambda: (LISTS[case], (numbers,)), context)
+    _check(lambda: ((lambda: LISTS[case](numbers)), ()), context)
+
+
+@pytest.mark.parametrize("fake", [False, True])
+def test_what_is_worked_out_from_a_list_is_no_input(fake):
+    m = measure(LISTS["compared"], torch.arange(100), fake=fake)
+    assert m.peak_memory == 100 * WHOLE + 100 + WHOLE  # the list, the answers, how many
+
+
+@pytest.mark.parametrize("context", MODES)
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_sequences_of_lengths_that_are_an_argument_cost_what_real_ones_do(layer, context):
+    recurrent = layer(4, 8).eval()
+
+    def make():
+        def run(x, lengths):
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
+            return recurrent(packed)[0].data
+
+        return run, (torch.randn(10, 4, 4), torch.tensor([3, 10, 5, 1]))
+
+    _check(make, context)
+
+
+def test_sparse_tensor_that_is_made_is_refused():
+    with pytest.raises(MeasureError, match=r"to_sparse.*layout torch.sparse_coo"):
+        measure(lambda: torch.eye(3).to_sparse(), fake=True)

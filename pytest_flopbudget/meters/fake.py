@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.meters.cpu_results import as_on_cpu
-from pytest_flopbudget.meters.standins import StandIns, are_lengths
+from pytest_flopbudget.meters.standins import StandIns, are_lengths, hold_as_much
 from pytest_flopbudget.meters.unfakeable import explained
 
 _FAKE: Final = torch._C._TorchDispatchModeKey.FAKE
@@ -32,7 +32,11 @@ def _own_mode() -> FakeTensorMode:
     def corrected(func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is _PACK and (lengths := _values_of(args[1])) is not None:
             return _packed(mode, args[0], lengths, is_batch_first=args[2])
-        return as_on_cpu(func, args, lambda: dispatch(func, types, args, kwargs or {}))
+        result = as_on_cpu(func, args, lambda: dispatch(func, types, args, kwargs or {}))
+        for made in result if isinstance(result, tuple) else (result,):
+            if isinstance(made, FakeTensor) and made.constant is not None:
+                hold_as_much(made, made.constant)
+        return result
 
     # On this one object: higher-order operators know FakeTensorMode by its exact class.
     mode.dispatch = corrected  # type: ignore[method-assign]  # as said above

@@ -44,8 +44,9 @@ def viewed(plan: Plan, books: Books) -> Handler:
     if ledger is None:
         return _viewed_alone(plan, books)
     name, returns_views = plan.name, plan.returns_views
-    # What lift_fresh takes was made from Python numbers just now: it is new.
-    up_to = 0 if name == "aten.lift_fresh" else plan.tensors_up_to
+    # What lift_fresh takes was made from Python numbers just now: it is new. To ask a tensor for
+    # its device touches none of it; fake ones are asked so.
+    up_to = 0 if name in ("aten.lift_fresh", "prim.device") else plan.tensors_up_to
 
     def handle(args: Any, kwargs: Any) -> Any:
         path = calls.path if _current_node() is None else calls.current()

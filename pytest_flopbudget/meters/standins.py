@@ -257,9 +257,9 @@ class StandIns(EagerMode):
                 # Its graph, if it has one, lies above the operators and stays the real one's.
                 plain = real if real.grad_fn is None else real.detach()
                 made = converter.from_real_tensor(self._mode, plain)
-            _hold_as_much(made, real)
+            hold_as_much(made, real)
             if isinstance(made.grad, FakeTensor) and real.grad is not None:
-                _hold_as_much(made.grad, real.grad)
+                hold_as_much(made.grad, real.grad)
         ORIGINALS[made] = weakref.ref(real)
         self._keep(real, made)
         return made
@@ -331,7 +331,7 @@ def _refuse_foreign(device: torch.device) -> None:
         raise UnfakeableError(NO_CUDA)
 
 
-def _hold_as_much(made: FakeTensor, real: Tensor) -> None:
+def hold_as_much(made: FakeTensor, real: Tensor) -> None:
     """Give a stand-in's storage the bytes of the real one's, which may be more than it shows."""
     storage, nbytes = made.untyped_storage(), real.untyped_storage().nbytes()
     if storage.nbytes() < nbytes:

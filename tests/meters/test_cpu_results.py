@@ -217,6 +217,8 @@ LISTS = {
     "viewed": lambda j: j.view(10, 10).sum(0),
     "split at": lambda j: torch.tensor_split(torch.rand(200), j[1:50].cumsum(0)[:10]),
     "sorted": lambda j: torch.rand(100)[j.sort(descending=True)[1]],
+    "without repeats": lambda j: (j // 7).unique(),
+    "converted to what they are": lambda j: j.long(),
     "target": lambda j: functional.cross_entropy(torch.rand(100, 100), j),
 }
 
@@ -227,6 +229,13 @@ def test_lists_of_whole_numbers_count_once(case, context):
     numbers = torch.arange(100)
     _check(lambda: (LISTS[case], (numbers,)), context)
     _check(lambda: ((lambda: LISTS[case](numbers)), ()), context)
+
+
+@pytest.mark.parametrize("context", MODES)
+def test_what_is_not_converted_is_not_touched(context):
+    x = torch.rand(6)
+    with context():
+        assert measure(x.float, fake=True).peak_memory == 0
 
 
 @pytest.mark.parametrize("fake", [False, True])

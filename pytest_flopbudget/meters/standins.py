@@ -29,7 +29,7 @@ _LOG: Final = logging.getLogger("torch._subclasses.fake_tensor")
 _LONGEST_CONSTANT: Final = 1024
 """Elements of a list of numbers whose values are kept."""
 _WHOLE: Final = frozenset({torch.int64, torch.int32})
-_ITEM: Final = torch.ops.aten._local_scalar_dense.default
+_READS: Final = frozenset({torch.ops.aten._local_scalar_dense.default, torch.ops.aten.item.default})
 _COMPOSITE: Final = torch._C.DispatchKey.CompositeImplicitAutograd
 _PACK: Final = torch.ops.aten._pack_padded_sequence.default
 _RAMP: Final = torch.ops.aten.linspace.default
@@ -62,6 +62,8 @@ class StandIns(EagerMode):
         self._modules: dict[int, _Module] = {}
         self._optimizers: dict[int, _Optimizer] = {}
         self._handles: list[Any] = []
+        self._only_read: set[int] = set()
+        """Ids of those real tensors that nothing has used but to read their one value."""
         self._has_lists = False
         """Whether the operator that is being given stand-ins takes a list of whole numbers."""
 
@@ -93,6 +95,7 @@ class StandIns(EagerMode):
             optimizer.put_back()
         for kept in (self._fakes, self._gradients, self._modules, self._optimizers):
             kept.clear()
+        self._only_read.clear()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -102,16 +105,16 @@ class StandIns(EagerMode):
         if not all(issubclass(cls, _OURS) for cls in types):
             return NotImplemented  # a wrapper, which calls operators on what it wraps
         self._note_gradient()
+        if func in _READS and type(args[0]) in PLAIN:
+            return self._read(func, args[0])
         kwargs = kwargs or {}
         given = args, kwargs
         self._has_lists = func is _PACK
         if func not in _LIFTS:
             args = self._faked(args, func)
-            if kwargs:
-                names = tuple(kwargs)
-                kwargs = dict(zip(names, self._faked(tuple(kwargs.values()), func), strict=True))
-                if kwargs.get("device") is not None:
-                    _refuse_foreign(torch.device(kwargs["device"]))
+            kwargs = dict(zip(kwargs, self._faked(tuple(kwargs.values()), func), strict=True))
+            if kwargs.get("device") is not None:
+                _refuse_foreign(torch.device(kwargs["device"]))
         has_lists = self._has_lists
         if has_lists and has_kernel(func, _COMPOSITE):
             with self._heard_again():  # it may read a list without asking anyone
@@ -131,6 +134,21 @@ class StandIns(EagerMode):
             variable = node.variable
             if not isinstance(variable, FakeTensor) and id(variable) not in self._gradients:
                 self._gradients[id(variable)] = (variable, variable.grad)
+
+    def _read(self, func: Any, real: Tensor) -> Any:
+        """The value of a real number, which is known while nothing but this has used it."""
+        is_new = self._known(real) is None
+        made = self._fake_of(real)
+        if is_new:
+            self._only_read.add(id(real))
+        if made.constant is not None or id(real) not in self._only_read:
+            return func(made)
+        with _disable_current_modes():
+            made.constant = real.detach()  # for this once: what uses it may change it
+        try:
+            return func(made)
+        finally:
+            made.constant = None
 
     @contextmanager
     def _heard_again(self) -> Iterator[None]:
@@ -207,10 +225,9 @@ class StandIns(EagerMode):
                     "changes the sizes of a real tensor in place, while fake tensors are "
                     "measured; pass it as an argument of the measured call"
                 )
-            if func is _ITEM and self._known(tensor) is None:
-                return tensor  # its value, which nothing has changed yet
             if are_lengths(tensor):
                 self._has_lists |= isinstance(func, OpOverload) and not func._schema.is_mutable
+            self._only_read.discard(id(tensor))
             return self._fake_of(tensor)
         _refuse_sparse(tensor)
         return tensor
@@ -234,6 +251,7 @@ class StandIns(EagerMode):
 
     def _keep(self, real: Tensor, made: FakeTensor) -> None:
         key = id(real)
+        self._only_read.discard(key)
         forget: Callable[[object], object] = lambda _ref: self._fakes.pop(key, None)  # noqa: E731 - made and used here
         self._fakes[key] = (weakref.ref(real, forget), made)
 

@@ -262,3 +262,24 @@ def test_sequences_of_lengths_that_are_an_argument_cost_what_real_ones_do(layer,
 def test_sparse_tensor_that_is_made_is_refused():
     with pytest.raises(MeasureError, match=r"to_sparse.*layout torch.sparse_coo"):
         measure(lambda: torch.eye(3).to_sparse(), fake=True)
+
+
+@pytest.mark.parametrize("context", MODES)
+def test_numbers_that_are_read_count_once(context):
+    number, scale, x = torch.tensor(3.0), nn.Parameter(torch.tensor(2.0)), torch.rand(10)
+
+    def read():
+        return x * number * scale * (number.item() + scale.item() - scale.item())
+
+    def read_first():
+        assert number.item() + scale.item() * scale.item() == 7
+        return x * number * scale
+
+    with context():
+        real = measure(read_first)
+        assert _spent(read_first, (), fake=True, train=False) == (
+            _spent(read_first, (), fake=False, train=False)
+        )
+        assert real.peak_memory == (10 + 1 + 1 + 2 * 10) * FLOAT
+        with pytest.raises(MeasureError, match=r"reads a value.*aten._local_scalar_dense"):
+            measure(read, fake=True)  # the parameter was used, and may be another number since

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 _ATEN: Final = torch.ops.aten
 _GROUPED: Final = _ATEN._grouped_mm.default
@@ -51,10 +52,26 @@ def _grouped_product(
     return one.new_empty(sizes, dtype=dtype or one.dtype)
 
 
-def _without_unasked(mask_at: int, args: Any, result: Any) -> Any:
-    """Without the gradients that the backward's mask leaves out."""
-    pairs = zip(result, args[mask_at], strict=True)
-    return tuple(made if is_wanted else None for made, is_wanted in pairs)
+def _norm_gradients(args: Any, result: Any) -> Any:
+    """Those that the backward's mask asks for, with the channels last where the input's are."""
+    pairs = zip(result, args[9], strict=True)
+    gradient, *others = (made if is_wanted else None for made, is_wanted in pairs)
+    if gradient is not None:
+        gradient = _in_format_of(args[1], gradient)
+    return (gradient, *others)
+
+
+def _with_steps_of_view(args: Any, result: Tensor) -> Tensor:
+    """With the strides that the CPU gives dimensions of size one, which later kernels look at."""
+    if 1 not in result.shape:
+        return result
+    given = args[0]
+    with _disable_current_modes():
+        plain = torch.empty_strided(given.shape, given.stride(), device="meta")
+        strides = plain.view(args[1]).stride()
+    if strides == result.stride():
+        return result
+    return result.as_strided(result.shape, strides, result.storage_offset())
 
 
 def _in_element_buffer(reduction_at: int, args: Any, result: Tensor) -> Tensor:
@@ -74,10 +91,16 @@ def _in_buffer_like_input(args: Any, result: Tensor) -> Tensor:
 
 def _in_format_of_input(args: Any, result: Tensor) -> Tensor:
     """With the channels last, where the input's are."""
+    return _in_format_of(args[0], result)
+
+
+def _in_format_of(given: Tensor, made: Tensor) -> Tensor:
     last = torch.channels_last
-    if result.dim() != len("nchw") or not args[0].is_contiguous(memory_format=last):
-        return result
-    return result.new_empty(result.shape).to(memory_format=last)
+    if made.dim() != len("nchw") or not given.is_contiguous(memory_format=last):
+        return made
+    if made.is_contiguous(memory_format=last):
+        return made
+    return made.new_empty(made.shape).to(memory_format=last)
 
 
 def _gradient_as_input(args: Any, result: Any) -> Any:
@@ -128,7 +151,9 @@ def _hold(made: Tensor, nbytes: int) -> None:
 
 
 _CORRECTIONS: Final[dict[Any, Callable[[Any, Any], Any]]] = {
-    _ATEN.native_batch_norm_backward.default: partial(_without_unasked, 9),
+    _ATEN.native_batch_norm_backward.default: _norm_gradients,
+    _ATEN.view.default: _with_steps_of_view,
+    _ATEN._unsafe_view.default: _with_steps_of_view,
     _ATEN.mse_loss.default: partial(_in_element_buffer, 2),
     _ATEN.smooth_l1_loss.default: partial(_in_element_buffer, 2),
     _ATEN.soft_margin_loss.default: partial(_in_element_buffer, 2),

@@ -43,7 +43,30 @@ def _own_mode() -> FakeTensorMode:
     mode.may_turn_const = (  # type: ignore[method-assign]  # the same
         lambda t: may_turn_const(t) or are_lengths(t)
     )
+    kind: Any = FakeTensor
+    kind.__deepcopy__ = _deep_copied
     return mode
+
+
+def _deep_copied(tensor: Any, memo: dict[int, Any]) -> Any:
+    """A copy for `copy.deepcopy`, in place of torch's, which copies memory that is not there."""
+    if id(tensor) in memo:
+        return memo[id(tensor)]
+    if tensor.fake_mode is not _own_mode() or not tensor.is_leaf:
+        return Tensor.__deepcopy__(tensor, memo)
+    with tensor.fake_mode, torch.no_grad():
+        made: Any = torch.empty_strided(
+            tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
+        )
+        hold_as_much(made, tensor)
+        if isinstance(tensor, nn.Parameter | nn.Buffer):
+            kind = nn.Parameter if isinstance(tensor, nn.Parameter) else nn.Buffer
+            made = kind(made)
+        made.requires_grad_(tensor.requires_grad)
+    memo[id(tensor)] = made
+    if tensor.grad is not None:
+        made.grad = _deep_copied(tensor.grad, memo)
+    return made
 
 
 _ENTERED: Final = [0]

@@ -16,12 +16,16 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from torch.utils import _pytree as pytree
 from torch.utils._foreach_utils import _foreach_supported_types
-from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._python_dispatch import (
+    _disable_current_modes,
+    _get_current_dispatch_mode_stack,
+)
 
+from pytest_flopbudget.meters.detours import Detour
 from pytest_flopbudget.meters.modes import EagerMode
 from pytest_flopbudget.meters.plans import has_kernel
 from pytest_flopbudget.meters.storages import PLAIN
-from pytest_flopbudget.meters.unfakeable import NO_CUDA, UnfakeableError, quiet
+from pytest_flopbudget.meters.unfakeable import NO_CUDA, TO_NUMPY, UnfakeableError, quiet
 from pytest_flopbudget.meters.weights import ORIGINALS
 
 _OURS: Final = (FakeTensor, nn.Parameter, nn.Buffer)
@@ -38,6 +42,7 @@ _LIFTS: Final = frozenset(
 )
 """Take a tensor that was made from Python numbers just now."""
 _DEVICE: Final = torch.ops.prim.device.default
+_set_versions: Final[Any] = torch._C._autograd._unsafe_set_version_counter
 _current_node: Final[Any] = torch._C._current_autograd_node
 _ACCUMULATE: Final = (1 << 64) - 1
 """The sequence number of every AccumulateGrad node."""
@@ -62,6 +67,11 @@ class StandIns(EagerMode):
         self._modules: dict[int, _Module] = {}
         self._optimizers: dict[int, _Optimizer] = {}
         self._handles: list[Any] = []
+        self._outer: StandIns | None = None
+        self._is_first = True
+        """Whether no other one stands above this one; the first to hear hands real lists out."""
+        self._versions: dict[int, int] = {}
+        """How often a real tensor with a stand-in had been changed, by its id."""
         self._only_read: set[int] = set()
         """Ids of those real tensors that nothing has used but to read their one value."""
         self._has_lists = False
@@ -76,16 +86,24 @@ class StandIns(EagerMode):
         # torch's own rule for what its foreach operators take, which fake tensors do.
         _foreach_supported_types.append(FakeTensor)
         _LOG.addFilter(quiet)
+        self._outer = _innermost()
+        if self._outer is not None:
+            self._outer._is_first = False
         super().__enter__()
+        _NUMPY.enter()
         return self
 
     def __exit__(self, *exception: object) -> None:
         super().__exit__(*exception)
+        _NUMPY.leave()
+        if self._outer is not None:
+            self._outer._is_first = True
         _foreach_supported_types.remove(FakeTensor)
         _LOG.removeFilter(quiet)
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        self._put_versions_back()
         for variable, gradient in self._gradients.values():
             if isinstance(variable.grad, FakeTensor):
                 variable.grad = gradient
@@ -96,6 +114,15 @@ class StandIns(EagerMode):
         for kept in (self._fakes, self._gradients, self._modules, self._optimizers):
             kept.clear()
         self._only_read.clear()
+        self._versions.clear()
+
+    def _put_versions_back(self) -> None:
+        """Have no real tensor seem changed, as graphs that hold it would then not run backward."""
+        for key, (reference, _) in self._fakes.items():
+            real = reference()
+            version = self._versions.get(key)
+            if real is not None and version is not None and real._version != version:
+                _set_versions((real,), (version,))
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -120,7 +147,7 @@ class StandIns(EagerMode):
             with self._heard_again():  # it may read a list without asking anyone
                 return func._op_dk(_COMPOSITE, *given[0], **given[1])
         result = func(*args, **kwargs)
-        if has_lists:
+        if has_lists and self._is_first:
             return pytree.tree_map_only(FakeTensor, self._real_list, result)
         if func is _RAMP and isinstance(result, FakeTensor):
             self._keep_values(result, func, args, kwargs)
@@ -181,6 +208,18 @@ class StandIns(EagerMode):
         return pytree.tree_map(
             lambda leaf: self._fake_of(leaf) if _is_argument(leaf) else leaf, values
         )
+
+    def value_of(self, real: Tensor) -> Tensor:
+        """A real tensor with the values that it has for the code; the one given, or a copy.
+
+        Raises UnfakeableError where something has used it, and may have changed it.
+        """
+        known = self._known(real)
+        if known is None or id(real) in self._only_read:
+            return real
+        if known.constant is None:
+            raise UnfakeableError(TO_NUMPY)
+        return known.constant
 
     def note_module(self, root: nn.Module) -> None:
         """Have a module and those below it put back as they are now."""
@@ -252,6 +291,8 @@ class StandIns(EagerMode):
     def _keep(self, real: Tensor, made: FakeTensor) -> None:
         key = id(real)
         self._only_read.discard(key)
+        if not real.is_inference():
+            self._versions[key] = real._version
         forget: Callable[[object], object] = lambda _ref: self._fakes.pop(key, None)  # noqa: E731 - made and used here
         self._fakes[key] = (weakref.ref(real, forget), made)
 
@@ -281,6 +322,47 @@ class StandIns(EagerMode):
         ORIGINALS[made] = weakref.ref(real)
         self._keep(real, made)
         return made
+
+
+def _innermost() -> StandIns | None:
+    """The stand-ins that this thread's operators come to first, if there are any."""
+    modes = reversed(_get_current_dispatch_mode_stack())
+    return next((mode for mode in modes if isinstance(mode, StandIns)), None)
+
+
+class _Numpy:
+    """`Tensor.numpy` of real tensors, which reads data and asks no mode, while there are fakes."""
+
+    def __init__(self) -> None:
+        self._detour = Detour(Tensor, "numpy", self._around)
+        self._depth = 0
+
+    def enter(self) -> None:
+        """Put it in place, or note that it is to stay for one more."""
+        if not self._depth:
+            self._detour.replace()
+        self._depth += 1
+
+    def leave(self) -> None:
+        """Take it away, if this was the last."""
+        self._depth -= 1
+        if not self._depth:
+            self._detour.restore()
+
+    @staticmethod
+    def _around(original: Callable[..., Any]) -> Callable[..., Any]:
+        def numpy(tensor: Tensor, *args: Any, **options: Any) -> Any:
+            stand_ins = _innermost()
+            if stand_ins is None or type(tensor) not in PLAIN:
+                return original(tensor, *args, **options)
+            known = stand_ins.value_of(tensor)
+            with _disable_current_modes():
+                return original(known, *args, **options)
+
+        return numpy
+
+
+_NUMPY: Final = _Numpy()
 
 
 class _Module:

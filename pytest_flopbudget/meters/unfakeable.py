@@ -40,6 +40,7 @@ _NO_VALUES: Final = (
 )
 
 
+TO_NUMPY: Final = f"hands the data of a tensor to NumPy, {_NO_VALUES}"
 NO_CUDA: Final = (
     "makes a fake tensor for CUDA, which this build of torch, without CUDA, cannot do; fake "
     "tensors stand for the CPU here: leave the device out"
@@ -54,9 +55,7 @@ def _no_kernel(operator: str) -> str:
 
 
 _BY_MESSAGE: Final = {
-    ".numpy() is not supported for tensor subclasses": (
-        f"hands the data of a tensor to NumPy, {_NO_VALUES}"
-    ),
+    ".numpy() is not supported for tensor subclasses": TO_NUMPY,
     "no fake impl registered": _no_kernel("a custom operator"),
     "not linked with support for cuda": NO_CUDA,
     "Mixing fake modes": (
@@ -67,6 +66,7 @@ _BY_MESSAGE: Final = {
         "makes a nested tensor, which a fake one cannot stand for; turn that off (for an "
         "encoder: enable_nested_tensor=False), or measure without fake"
     ),
+    "tolist() shouldn't be called": f"reads the values of a tensor, {_NO_VALUES}",
     "Cannot access data pointer": f"reads the data of a tensor, {_NO_VALUES}",
     "its data is not allocated yet": f"reads or writes the data of a tensor, {_NO_VALUES}",
 }

@@ -16,10 +16,16 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.meters.cpu_results import as_on_cpu
-from pytest_flopbudget.meters.standins import StandIns, are_lengths, hold_as_much
+from pytest_flopbudget.meters.standins import (
+    LONGEST_CONSTANT,
+    StandIns,
+    are_lengths,
+    hold_as_much,
+)
 from pytest_flopbudget.meters.unfakeable import explained
 
 _FAKE: Final = torch._C._TorchDispatchModeKey.FAKE
+_RAMP: Final = torch.ops.aten.linspace.default
 _PACK: Final = torch.ops.aten._pack_padded_sequence.default
 
 
@@ -32,6 +38,11 @@ def _own_mode() -> FakeTensorMode:
     def corrected(func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is _PACK and (lengths := _values_of(args[1])) is not None:
             return _packed(mode, args[0], lengths, is_batch_first=args[2])
+        if func is _RAMP and _is_short(*args, **(kwargs or {})):
+            # Constructors read rates off it one by one, such as those of stochastic depth.
+            with _disable_current_modes():
+                ramp = func(*args, **(kwargs or {}))
+            return mode.fake_tensor_converter.from_real_tensor(mode, ramp, make_constant=True)
         result = as_on_cpu(func, args, lambda: dispatch(func, types, args, kwargs or {}))
         for made in result if isinstance(result, tuple) else (result,):
             if isinstance(made, FakeTensor) and made.constant is not None:
@@ -67,6 +78,11 @@ def _deep_copied(tensor: Any, memo: dict[int, Any]) -> Any:
     if tensor.grad is not None:
         made.grad = _deep_copied(tensor.grad, memo)
     return made
+
+
+def _is_short(_start: Any, _end: Any, steps: int, *, device: Any = None, **_options: Any) -> bool:
+    """Whether a ramp of numbers, which is to be made, may keep its values."""
+    return steps <= LONGEST_CONSTANT and torch.device(device or "cpu").type == "cpu"
 
 
 _ENTERED: Final = [0]

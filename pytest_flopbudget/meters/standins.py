@@ -30,13 +30,12 @@ from pytest_flopbudget.meters.weights import ORIGINALS
 
 _OURS: Final = (FakeTensor, nn.Parameter, nn.Buffer)
 _LOG: Final = logging.getLogger("torch._subclasses.fake_tensor")
-_LONGEST_CONSTANT: Final = 1024
+LONGEST_CONSTANT: Final = 1024
 """Elements of a list of numbers whose values are kept."""
 _WHOLE: Final = frozenset({torch.int64, torch.int32})
 _READS: Final = frozenset({torch.ops.aten._local_scalar_dense.default, torch.ops.aten.item.default})
 _COMPOSITE: Final = torch._C.DispatchKey.CompositeImplicitAutograd
 _PACK: Final = torch.ops.aten._pack_padded_sequence.default
-_RAMP: Final = torch.ops.aten.linspace.default
 _LIFTS: Final = frozenset(
     {torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default}
 )
@@ -149,8 +148,6 @@ class StandIns(EagerMode):
         result = func(*args, **kwargs)
         if has_lists and self._is_first:
             return pytree.tree_map_only(FakeTensor, self._real_list, result)
-        if func is _RAMP and isinstance(result, FakeTensor):
-            self._keep_values(result, func, args, kwargs)
         _refuse_sparse(result)
         return result
 
@@ -185,16 +182,6 @@ class StandIns(EagerMode):
             yield
         finally:
             super().__exit__(None, None, None)
-
-    def _keep_values(self, made: FakeTensor, func: Any, args: Any, kwargs: Any) -> None:
-        """Keep the values of a short ramp of numbers.
-
-        Constructors read rates off it one by one, such as those of stochastic depth.
-        """
-        if made.numel() <= _LONGEST_CONSTANT and made.device.type == "cpu":
-            with _disable_current_modes():
-                made.constant = func(*args, **kwargs)
-            self._mode.fake_tensor_converter.add_constant_storage_mapping(made)
 
     def arguments(self, values: Any) -> Any:
         """Arguments of a call with fake tensors for the real ones, in containers too.
@@ -232,7 +219,11 @@ class StandIns(EagerMode):
                 f"calls a {type(module).__name__} that has no sizes yet; run it once on real "
                 "tensors before it is measured on fake ones"
             )
-        if id(module) not in self._modules:
+        if id(module) in self._modules:
+            return
+        # One that is fake stays so, if only for now, as where it is called with other parameters.
+        values = (*module._parameters.values(), *module._buffers.values(), *vars(module).values())
+        if not any(isinstance(value, FakeTensor) for value in values):
             self._modules[id(module)] = _Module(module)
 
     def _note_optimizer(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
@@ -372,14 +363,9 @@ class _Module:
         self._tables = [
             (table, dict(table)) for table in (module._parameters, module._buffers, vars(module))
         ]
-        self._is_fake = any(
-            isinstance(value, FakeTensor) for _, was in self._tables for value in was.values()
-        )
 
     def put_back(self) -> None:
-        """Put back what has become fake, unless the module was made fake."""
-        if self._is_fake:
-            return
+        """Put back what has become fake."""
         for table, was in self._tables:
             for name, value in list(table.items()):
                 if isinstance(value, FakeTensor):
@@ -411,7 +397,7 @@ def are_lengths(tensor: Tensor) -> bool:
     return (
         tensor.dim() == 1
         and tensor.dtype in _WHOLE
-        and tensor.numel() <= _LONGEST_CONSTANT
+        and tensor.numel() <= LONGEST_CONSTANT
         and tensor.device.type == "cpu"
     )
 

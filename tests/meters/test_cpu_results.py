@@ -283,6 +283,27 @@ def test_sequences_of_lengths_that_are_an_argument_cost_what_real_ones_do(layer,
     _check(make, context)
 
 
+def test_steps_of_a_ramp_are_views_of_it():
+    _check(
+        lambda: ((lambda x: [x * d.item() for d in torch.linspace(0, 1, 5)]), (torch.rand(8),)),
+        torch.no_grad,
+    )
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_parameters_that_a_module_is_called_with_die_as_on_the_cpu(train):
+    def make():
+        model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+
+        def run(x):
+            doubled = {name: value * 2 for name, value in model.named_parameters()}
+            return torch.func.functional_call(model, doubled, (x,)).sum()
+
+        return run, (torch.rand(3, 4),)
+
+    _check(make, torch.enable_grad, train=train)
+
+
 def test_sequence_packed_in_a_call_in_a_block_costs_what_a_real_one_does():
     def peak():
         recurrent, x = nn.GRU(3, 4), torch.rand(5, 2, 3)

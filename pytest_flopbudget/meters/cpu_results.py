@@ -28,10 +28,15 @@ def as_on_cpu(func: Any, args: Any, call: Callable[[], Any]) -> Any:
 
     call: runs torch's kernel for fake tensors, which gives most of them.
     """
-    if func is _GROUPED and args[0].dtype is not torch.bfloat16:
+    if func is _GROUPED and args[0].dtype is not torch.bfloat16 and _is_on_cpu(args[0]):
         return _grouped_product(*args)
     correct = _CORRECTIONS.get(func)
-    return call() if correct is None else correct(args, call())
+    return call() if correct is None or not _is_on_cpu(args[0]) else correct(args, call())
+
+
+def _is_on_cpu(tensor: Tensor) -> bool:
+    """Whether it stands for one there; a fake one says otherwise while it is worked on."""
+    return getattr(tensor, "fake_device", tensor.device).type == "cpu"
 
 
 def _grouped_product(

@@ -100,19 +100,29 @@ def _in_format_of_input(args: Any, result: Tensor) -> Tensor:
 
 
 def _in_format_of(given: Tensor, made: Tensor) -> Tensor:
-    last = torch.channels_last
-    if made.dim() != len("nchw") or not given.is_contiguous(memory_format=last):
+    last, is_image = torch.channels_last, made.dim() == len("nchw")
+    is_last = is_image and given.is_contiguous(memory_format=last)
+    if made.is_contiguous(memory_format=last if is_last else torch.contiguous_format):
         return made
-    if made.is_contiguous(memory_format=last):
-        return made
-    return made.new_empty(made.shape).to(memory_format=last)
+    fresh = made.new_empty(made.shape)
+    return fresh.to(memory_format=last) if is_last else fresh
 
 
 def _gradient_as_input(args: Any, result: Any) -> Any:
-    """With the input's gradient in the input's dtype, also where parameters have another."""
+    """With the input's gradient in the input's dtype and format, whatever parameters have."""
     gradient, *others = result
-    if gradient is not None and gradient.dtype != args[1].dtype:
-        gradient = gradient.new_empty(gradient.shape, dtype=args[1].dtype)
+    if gradient is not None:
+        if gradient.dtype != args[1].dtype:
+            gradient = gradient.new_empty(gradient.shape, dtype=args[1].dtype)
+        gradient = _in_format_of(args[1], gradient)
+    return (gradient, *others)
+
+
+def _gradient_in_one_piece(_args: Any, result: Any) -> Any:
+    """With the input's gradient in one piece, whatever the gradient of the result is."""
+    gradient, *others = result
+    if gradient is not None and not gradient.is_contiguous():
+        gradient = gradient.new_empty(gradient.shape)
     return (gradient, *others)
 
 
@@ -167,6 +177,7 @@ _CORRECTIONS: Final[dict[Any, Callable[[Any, Any], Any]]] = {
     _ATEN.im2col.default: _in_buffer_like_input,
     _ATEN.max_unpool2d.default: _in_format_of_input,
     _ATEN.native_layer_norm.default: partial(_statistics_as_parameters, slice(2, 4)),
+    _ATEN.native_layer_norm_backward.default: _gradient_in_one_piece,
     _ATEN.native_group_norm.default: partial(_statistics_as_parameters, slice(1, 3)),
     _ATEN.native_group_norm_backward.default: _gradient_as_input,
     _ATEN.native_batch_norm.default: partial(_statistics_as_parameters, slice(1, 5)),

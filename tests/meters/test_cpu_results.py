@@ -185,6 +185,31 @@ def test_statistics_of_a_norm_with_float32_weights_are_in_float32(is_fake):
     assert m.peak_memory == 4 * 8 * 2 + 2 * 8 * FLOAT + m.activation_memory
 
 
+@pytest.mark.parametrize("norm", [nn.LayerNorm(8), nn.GroupNorm(2, 6), nn.BatchNorm2d(6)])
+@pytest.mark.parametrize("is_last", [False, True])
+def test_gradient_of_a_norm_lies_as_on_the_cpu_whatever_comes_back(is_last, norm):
+    last, first = torch.ones(2, 5, 8, 6).permute(0, 3, 1, 2), torch.ones(2, 6, 5, 8)
+
+    def run(x):
+        (back,) = torch.autograd.grad(norm(x * 1), x, first if is_last else last)
+        return back.contiguous()
+
+    def make():
+        x = torch.rand_like(last if is_last else first)
+        return run, (x.requires_grad_(),)
+
+    _check(make, torch.enable_grad)
+
+
+def test_gradient_of_normed_tokens_is_in_one_piece_whatever_comes_back():
+    norm, back = nn.LayerNorm(16), torch.ones(2, 16, 64).transpose(1, 2)
+
+    def run(tokens):
+        return torch.autograd.grad(norm(tokens * 1), tokens, back)[0].contiguous()
+
+    _check(lambda: (run, (g(2, 64, 16),)), torch.enable_grad)
+
+
 OFFSETS = torch.tensor([3, 8], dtype=torch.int32)
 GROUPS = {
     "batched": ((2, 4, 8), (2, 8, 16), None),

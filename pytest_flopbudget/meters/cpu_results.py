@@ -60,10 +60,8 @@ def _grouped_product(
 def _norm_gradients(args: Any, result: Any) -> Any:
     """Those that the backward's mask asks for, with the channels last where the input's are."""
     pairs = zip(result, args[9], strict=True)
-    gradient, *others = (made if is_wanted else None for made, is_wanted in pairs)
-    if gradient is not None:
-        gradient = _in_format_of(args[1], gradient)
-    return (gradient, *others)
+    wanted = [made if is_wanted else None for made, is_wanted in pairs]
+    return _gradient_as_input(args, wanted)
 
 
 def _with_steps_of_view(args: Any, result: Tensor) -> Tensor:
@@ -84,13 +82,13 @@ def _in_element_buffer(reduction_at: int, args: Any, result: Tensor) -> Tensor:
     reduction = args[reduction_at] if len(args) > reduction_at else _MEAN
     if reduction != _NO_REDUCTION:
         elements = prod(torch.broadcast_shapes(args[0].shape, args[1].shape))
-        _hold(result, elements * result.element_size())
+        hold(result, elements * result.element_size())
     return result
 
 
 def _in_buffer_like_input(args: Any, result: Tensor) -> Tensor:
     """With a buffer of the input's size, which is made first and changed to the result's."""
-    _hold(result, args[0].numel() * result.element_size())
+    hold(result, args[0].numel() * result.element_size())
     return result
 
 
@@ -150,15 +148,15 @@ def _bags(args: Any, result: Any, *, is_forward_only: bool) -> Any:
     )
     whose = offsets.new_empty(0 if is_direct else indices.numel())
     if not is_direct:
-        _hold(whose, (indices.numel() + 1) * whose.element_size())
+        hold(whose, (indices.numel() + 1) * whose.element_size())
     keeps_end = is_forward_only and mode == _SUM_OF_BAG
     sizes = offsets.new_empty(offsets.numel() - (has_end and not keeps_end))
-    _hold(sizes, offsets.numel() * sizes.element_size())
+    hold(sizes, offsets.numel() * sizes.element_size())
     most = offsets.new_empty(sums.shape if mode == _MAX_OF_BAG else sizes.shape)
     return sums, whose, sizes, most
 
 
-def _hold(made: Tensor, nbytes: int) -> None:
+def hold(made: Tensor, nbytes: int) -> None:
     """Have the new tensor's storage be at least of that size."""
     storage = made.untyped_storage()
     if storage.nbytes() < nbytes:

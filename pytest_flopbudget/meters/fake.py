@@ -18,6 +18,7 @@ from pytest_flopbudget.core.errors import MeasureError
 from pytest_flopbudget.meters.cpu_results import as_on_cpu
 from pytest_flopbudget.meters.standins import (
     LONGEST_CONSTANT,
+    PACK,
     StandIns,
     are_lengths,
     hold_as_much,
@@ -26,7 +27,6 @@ from pytest_flopbudget.meters.unfakeable import explained
 
 _FAKE: Final = torch._C._TorchDispatchModeKey.FAKE
 _RAMP: Final = torch.ops.aten.linspace.default
-_PACK: Final = torch.ops.aten._pack_padded_sequence.default
 
 
 @functools.cache
@@ -36,7 +36,7 @@ def _own_mode() -> FakeTensorMode:
     dispatch, may_turn_const = mode.dispatch, mode.may_turn_const
 
     def corrected(func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is _PACK and (lengths := _values_of(args[1])) is not None:
+        if func is PACK and (lengths := _values_of(args[1])) is not None:
             return _packed(mode, args[0], lengths, is_batch_first=args[2])
         if func is _RAMP and _is_short(*args, **(kwargs or {})):
             # Constructors read rates off it one by one, such as those of stochastic depth.
@@ -50,10 +50,9 @@ def _own_mode() -> FakeTensorMode:
         return result
 
     # On this one object: higher-order operators know FakeTensorMode by its exact class.
-    mode.dispatch = corrected  # type: ignore[method-assign]  # as said above
-    mode.may_turn_const = (  # type: ignore[method-assign]  # the same
-        lambda t: may_turn_const(t) or are_lengths(t)
-    )
+    one: Any = mode
+    one.dispatch = corrected
+    one.may_turn_const = lambda t: may_turn_const(t) or are_lengths(t)
     kind: Any = FakeTensor
     kind.__deepcopy__ = _deep_copied
     return mode
@@ -111,7 +110,7 @@ def _packed(
 ) -> tuple[FakeTensor, FakeTensor]:
     """A packed sequence, whose sizes follow from lengths that are known."""
     with _disable_current_modes():
-        _, batches = _PACK(torch.empty(*padded.shape[:2], 1), lengths, is_batch_first)
+        _, batches = PACK(torch.empty(*padded.shape[:2], 1), lengths, is_batch_first)
         sizes = (int(batches.sum()), *padded.shape[2:])
         made = torch.empty(sizes, dtype=padded.dtype, device="meta")
     converter = mode.fake_tensor_converter

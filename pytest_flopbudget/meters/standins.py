@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import (
     _get_current_dispatch_mode_stack,
 )
 
+from pytest_flopbudget.meters.cpu_results import hold
 from pytest_flopbudget.meters.detours import Detour
 from pytest_flopbudget.meters.modes import EagerMode
 from pytest_flopbudget.meters.plans import has_kernel
@@ -35,7 +36,7 @@ LONGEST_CONSTANT: Final = 1024
 _WHOLE: Final = frozenset({torch.int64, torch.int32})
 _READS: Final = frozenset({torch.ops.aten._local_scalar_dense.default, torch.ops.aten.item.default})
 _COMPOSITE: Final = torch._C.DispatchKey.CompositeImplicitAutograd
-_PACK: Final = torch.ops.aten._pack_padded_sequence.default
+PACK: Final = torch.ops.aten._pack_padded_sequence.default
 _LIFTS: Final = frozenset(
     {torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default}
 )
@@ -135,7 +136,7 @@ class StandIns(EagerMode):
             return self._read(func, args[0])
         kwargs = kwargs or {}
         given = args, kwargs
-        self._has_lists = func is _PACK
+        self._has_lists = func is PACK
         if func not in _LIFTS:
             args = self._faked(args, func)
             kwargs = dict(zip(kwargs, self._faked(tuple(kwargs.values()), func), strict=True))
@@ -284,7 +285,10 @@ class StandIns(EagerMode):
         self._only_read.discard(key)
         if not real.is_inference():
             self._versions[key] = real._version
-        forget: Callable[[object], object] = lambda _ref: self._fakes.pop(key, None)  # noqa: E731 - made and used here
+
+        def forget(_reference: object) -> None:
+            self._fakes.pop(key, None)
+
         self._fakes[key] = (weakref.ref(real, forget), made)
 
     def _fake_of(self, real: Tensor) -> FakeTensor:
@@ -419,9 +423,7 @@ def _refuse_foreign(device: torch.device) -> None:
 
 def hold_as_much(made: FakeTensor, real: Tensor) -> None:
     """Give a stand-in's storage the bytes of the real one's, which may be more than it shows."""
-    storage, nbytes = made.untyped_storage(), real.untyped_storage().nbytes()
-    if storage.nbytes() < nbytes:
-        storage.resize_(nbytes)
+    hold(made, real.untyped_storage().nbytes())
 
 
 def _is_argument(leaf: Any) -> bool:

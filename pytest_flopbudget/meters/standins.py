@@ -62,7 +62,8 @@ class StandIns(EagerMode):
     def __init__(self, mode: FakeTensorMode) -> None:
         super().__init__()
         self._mode = mode
-        self._fakes: dict[int, tuple[weakref.ref[Tensor], FakeTensor]] = {}
+        self._fakes: dict[int, tuple[weakref.ref[Tensor], FakeTensor, int | None]] = {}
+        """By the id of a real tensor: it, its stand-in, and how often it had been changed."""
         self._gradients: dict[int, tuple[Tensor, Tensor | None]] = {}
         self._modules: dict[int, _Module] = {}
         self._optimizers: dict[int, _Optimizer] = {}
@@ -70,8 +71,6 @@ class StandIns(EagerMode):
         self._outer: StandIns | None = None
         self._is_first = True
         """Whether no other one stands above this one; the first to hear hands real lists out."""
-        self._versions: dict[int, int] = {}
-        """How often a real tensor with a stand-in had been changed, by its id."""
         self._only_read: set[int] = set()
         """Ids of those real tensors that nothing has used but to read their one value."""
         self._has_lists = False
@@ -114,13 +113,11 @@ class StandIns(EagerMode):
         for kept in (self._fakes, self._gradients, self._modules, self._optimizers):
             kept.clear()
         self._only_read.clear()
-        self._versions.clear()
 
     def _put_versions_back(self) -> None:
         """Have no real tensor seem changed, as graphs that hold it would then not run backward."""
-        for key, (reference, _) in self._fakes.items():
+        for reference, _, version in self._fakes.values():
             real = reference()
-            version = self._versions.get(key)
             if real is not None and version is not None and real._version != version:
                 _set_versions((real,), (version,))
 
@@ -283,13 +280,12 @@ class StandIns(EagerMode):
     def _keep(self, real: Tensor, made: FakeTensor) -> None:
         key = id(real)
         self._only_read.discard(key)
-        if not real.is_inference():
-            self._versions[key] = real._version
+        version = None if real.is_inference() else real._version
 
         def forget(_reference: object) -> None:
             self._fakes.pop(key, None)
 
-        self._fakes[key] = (weakref.ref(real, forget), made)
+        self._fakes[key] = (weakref.ref(real, forget), made, version)
 
     def _fake_of(self, real: Tensor) -> FakeTensor:
         known = self._known(real)
